@@ -1,0 +1,1 @@
+"""Evaluate and refine class activation maps."""

@@ -1,0 +1,7 @@
+"""Images, labels and ground truth."""
+
+from refinecam.data.shapes import CLASSES, ShapesDataset
+from refinecam.data.shapes_module import CropStage, ShapesDataModule
+from refinecam.data.transforms import JointTransform
+
+__all__ = ["CLASSES", "CropStage", "JointTransform", "ShapesDataModule", "ShapesDataset"]

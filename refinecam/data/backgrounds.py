@@ -1,0 +1,121 @@
+"""A bank of background pictures with partly imputed versions of each, and random views of them."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from refinecam.errors import InputError
+from refinecam.imputation import impute
+from refinecam.seeding import generator
+
+Image = NDArray[np.uint8]
+
+
+class Backgrounds:
+    """Random views of a set of pictures: crop, flips, colour jitter, and regions imputed like ROAD's.
+
+    A network that is scored with ROAD should have seen imputed regions before (the paper's data has them too).
+    They are solved for once, here, because a sample must not cost more than its drawing.
+
+    Args:
+        pictures: RGB images of any size; each is scaled until its shorter side is ``canvas``.
+        canvas: side of the square views.
+        imputed: share of views that show an imputed version.
+        versions: imputed versions made of each picture, with Perlin-shaped regions over 20 to 70% of it.
+        seed: seed of the regions.
+        split: name of the split; splits draw from different streams.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[Image],
+        canvas: int,
+        imputed: float = 0.5,
+        versions: int = 2,
+        seed: int = 0,
+        split: str = "train",
+    ) -> None:
+        if not 0 <= imputed <= 1:
+            raise InputError(f"imputed: expected a share in [0, 1], got {imputed}")
+        self.canvas, self.imputed = canvas, imputed
+        self.pictures = [_fit(picture, canvas) for picture in pictures]
+        rngs = [generator(seed, f"{split}/imputed", i) for i in range(len(pictures))]
+        versions = versions if imputed else 0
+        self.versions = [impute_regions(p, r, versions) for p, r in zip(self.pictures, rngs, strict=True)]
+
+    def view(self, rng: Generator, size: int | None = None) -> Image:
+        """Draw one view.
+
+        Args:
+            rng: source of every draw.
+            size: side of the square view, at most ``canvas``, its default.
+
+        Returns:
+            RGB image, uint8, shape (size, size, 3).
+        """
+        size = size or self.canvas
+        pick = int(rng.integers(len(self.pictures)))
+        use_imputed, version, top, left, flip_rows, flip_columns = rng.random(6)
+        picture = self.pictures[pick]
+        if use_imputed < self.imputed and self.versions[pick]:
+            picture = self.versions[pick][int(version * len(self.versions[pick]))]
+        height, width = picture.shape[:2]
+        y, x = int(top * (height - size + 1)), int(left * (width - size + 1))
+        picture = picture[y : y + size, x : x + size]
+        picture = picture[:: -1 if flip_rows < 0.5 else 1, :: -1 if flip_columns < 0.5 else 1]
+        return jitter(np.ascontiguousarray(picture), rng)
+
+
+def jitter(image: Image, rng: Generator) -> Image:
+    """Random brightness, contrast, saturation and tint as one affine map of the colours."""
+    contrast, saturation = rng.uniform(0.6, 1.4, 2)
+    brightness = rng.uniform(-40, 40) + rng.uniform(-15, 15, 3)
+    grey = np.full((3, 3), 1 / 3)
+    colour = contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
+    shift = 127.5 * (1 - contrast) + brightness
+    return cv2.transform(image, np.column_stack([colour, shift]))
+
+
+def perlin(rng: Generator, shape: tuple[int, int], cells: int = 4) -> NDArray[np.float64]:
+    """Gradient noise (Perlin, 1985) of the given shape with ``cells`` cells along each side."""
+    angles = rng.uniform(0, 2 * np.pi, (cells + 1, cells + 1))
+    y = np.linspace(0, cells, shape[0], endpoint=False)[:, None]
+    x = np.linspace(0, cells, shape[1], endpoint=False)[None, :]
+    row, column = np.broadcast_arrays(y.astype(int), x.astype(int))
+
+    def corner(i: int, j: int) -> NDArray[np.float64]:
+        angle = angles[row + i, column + j]
+        return np.cos(angle) * (x - column - j) + np.sin(angle) * (y - row - i)
+
+    def fade(t: NDArray[np.float64]) -> NDArray[np.float64]:
+        return t**3 * (t * (6 * t - 15) + 10)
+
+    across, down = fade(x - np.floor(x)), fade(y - np.floor(y))
+    top = corner(0, 0) + across * (corner(0, 1) - corner(0, 0))
+    bottom = corner(1, 0) + across * (corner(1, 1) - corner(1, 0))
+    return top + down * (bottom - top)
+
+
+def impute_regions(image: Image, rng: Generator, versions: int) -> list[Image]:
+    """Versions of an image with 20 to 70% of its pixels imputed in Perlin-shaped regions."""
+    if not versions:
+        return []
+    noise = [perlin(rng, image.shape[:2]) for _ in range(versions)]
+    masks = [field > np.quantile(field, 1 - rng.uniform(0.2, 0.7)) for field in noise]
+    missing = torch.from_numpy(np.stack(masks)).unsqueeze(1)
+    images = torch.from_numpy(image).permute(2, 0, 1).float().expand(versions, -1, -1, -1)
+    filled = impute(images, missing).round().clamp(0, 255).byte()
+    return list(filled.permute(0, 2, 3, 1).contiguous().numpy())
+
+
+def _fit(picture: Image, canvas: int) -> Image:
+    height, width = picture.shape[:2]
+    scale = canvas / min(height, width)
+    if scale == 1:
+        return picture
+    size = max(canvas, round(width * scale)), max(canvas, round(height * scale))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

@@ -1,0 +1,99 @@
+"""Backgrounds from a folder of images, split by page so that no picture is in two splits."""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from refinecam.errors import InputError
+from refinecam.seeding import generator
+
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+SPLITS = ("train", "val", "test")
+TILE_SUFFIX = re.compile(r"(_\d+_\d+)$")
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read an image file as RGB, uint8, shape (H, W, 3).
+
+    Raises:
+        InputError: if the file is not a readable image; a JPEG or PNG that ends early is not.
+    """
+    content = path.read_bytes()
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    cut = path.suffix.lower() in (".jpg", ".jpeg") and b"\xff\xd9" not in content[-1024:]
+    cut |= path.suffix.lower() == ".png" and b"IEND" not in content[-1024:]
+    if image is None or cut:
+        state = "truncated" if image is not None else "not a readable image"
+        raise InputError(f"backgrounds: {path} is {state}; repair or remove the file")
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def page_of(path: Path) -> str:
+    """The page that a tile was cut from: ``book1_s2_768_256.jpg`` is a tile of ``book1_s2``.
+
+    >>> page_of(Path("train/book1_s2_768_256.jpg")), page_of(Path("street.png"))
+    ('book1_s2', 'street')
+    """
+    return TILE_SUFFIX.sub("", path.stem)
+
+
+def read_splits(folder: str | Path, seed: int = 0) -> dict[str, list[NDArray[np.uint8]]]:
+    """Read every image below ``folder`` and split them by page, about 70% / 15% / 15%.
+
+    Pages that share a picture, byte for byte after decoding, are treated as one page, and each picture is used
+    once, so that no picture can be in two splits.
+
+    Args:
+        folder: searched recursively; its subfolders have no meaning.
+        seed: decides which page goes where.
+
+    Returns:
+        Pictures of ``"train"``, ``"val"`` and ``"test"``, uint8 RGB.
+
+    Raises:
+        InputError: if the folder is missing, has fewer than three different pages or an unreadable image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"backgrounds: there is no folder {folder}; name a folder of images")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    pictures: dict[str, NDArray[np.uint8]] = {}
+    pages_of: dict[str, set[str]] = defaultdict(set)
+    for path in files:
+        image = read_rgb(path)
+        digest = hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
+        pictures.setdefault(digest, image)
+        pages_of[digest].add(page_of(path))
+    groups = _merge(pages_of.values())
+    if len(groups) < 3:
+        raise InputError(
+            f"backgrounds: {folder} has {len(files)} images of {len(groups)} different pages; at least 3 pages are "
+            "needed, one each for training, validation and test"
+        )
+    order = generator(seed, "pages", 0).permutation(len(groups))
+    held_out = max(1, round(0.15 * len(groups)))
+    split_of = {}
+    for rank, group in enumerate(order):
+        split = "test" if rank < held_out else "val" if rank < 2 * held_out else "train"
+        split_of.update(dict.fromkeys(groups[group], split))
+    splits: dict[str, list[NDArray[np.uint8]]] = {split: [] for split in SPLITS}
+    for digest, image in pictures.items():
+        (split,) = {split_of[page] for page in pages_of[digest]}  # fails if a picture were in two splits
+        splits[split].append(image)
+    return splits
+
+
+def _merge(page_sets: Iterable[set[str]]) -> list[list[str]]:
+    """Groups of pages connected by a common picture, sorted."""
+    groups: list[set[str]] = []
+    for pages in page_sets:
+        touching = [group for group in groups if group & pages]
+        groups = [group for group in groups if not group & pages]
+        groups.append(pages.union(*touching))
+    return sorted(sorted(group) for group in groups)

@@ -1,0 +1,169 @@
+"""Geometric shapes over busy backgrounds: images whose explanation is known to the pixel."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from refinecam.errors import InputError
+from refinecam.data.backgrounds import Backgrounds
+from refinecam.data.transforms import JointTransform
+from refinecam.seeding import generator
+
+CLASSES = (
+    "circle, filled",
+    "circle, empty",
+    "square, filled",
+    "square, empty",
+    "triangle, filled",
+    "triangle, empty",
+)
+CANVAS = 256
+"""The canvas, in pixels, that sizes are given for."""
+Bands = tuple[tuple[float, float], ...]
+BANDS: Bands = ((80, 100), (40, 50), (20, 25))
+SUBPIXEL = 4
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What one index of the data set is, before the transform.
+
+    Attributes:
+        image: uint8 RGB, shape (canvas, canvas, 3).
+        mask: uint8 in {0, 1}, shape (canvas, canvas, 1), 1 exactly where the shape was painted.
+        label: index into :data:`CLASSES`.
+        band: index of the size band.
+        background: the image before the shape was painted on it.
+        colour: of the shape.
+        centre: of the shape, (x, y) in pixels of the canvas.
+        size: diameter in pixels of the circle through the shape's corners.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    label: int
+    band: int
+    background: NDArray[np.uint8]
+    colour: tuple[int, int, int]
+    centre: tuple[float, float]
+    size: float
+
+
+class ShapesDataset(Dataset):
+    """Six balanced classes: circle, square and triangle, filled and empty, one shape in each image.
+
+    Label, colour, size, rotation, place and background come from independent random streams, each seeded by
+    (seed, split, index): no factor tells another, and a sample is the same for any order and any worker. Place does
+    not depend on size: every shape keeps the distance from the border that the largest needs.
+
+    Args:
+        backgrounds: bank of background views.
+        transform: the backbone's joint transform.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        size: number of samples.
+        seed: seed of the whole data set.
+        bands: (low, high) of each size band: diameters, on a canvas of 256 px, of the circle through the corners.
+        offset: index of the first sample; epochs of training take successive stretches of an endless data set.
+        crop: side of a square view around the shape, for a training curriculum; larger shapes are scaled into it.
+            The transform then only normalises.
+    """
+
+    def __init__(
+        self,
+        backgrounds: Backgrounds,
+        transform: JointTransform,
+        split: Literal["train", "val", "test"],
+        size: int,
+        seed: int = 0,
+        bands: Bands = BANDS,
+        offset: int = 0,
+        crop: int | None = None,
+    ) -> None:
+        self.backgrounds, self.split, self.size = backgrounds, split, size
+        self.seed, self.bands, self.offset, self.crop = seed, bands, offset, crop
+        self.transform = transform
+        self.scale = transform.canvas / CANVAS
+        self.margin = max(high for _, high in bands) / 2 * self.scale + 1
+        if crop is not None:
+            if not 0 < crop <= transform.canvas:
+                raise InputError(f"crop: expected 1 to {transform.canvas} pixels, the canvas, got {crop}")
+            self.transform = JointTransform(crop, crop, transform.mean, transform.std)
+        elif 2 * self.margin > transform.image_size:
+            raise InputError(
+                f"bands: shapes of {2 * (self.margin - 1):.0f} px do not fit into {transform.image_size} px"
+            )
+
+    def __len__(self) -> int:
+        return self.size
+
+    def draw(self, index: int) -> Drawing:
+        """Draw a sample by its index, counted from the start of the endless data set."""
+        block, place_in_block = divmod(index, len(CLASSES))
+        label = int(self._rng("label", block).permutation(len(CLASSES))[place_in_block])
+        red, green, blue = self._rng("colour", index).integers(0, 256, 3).tolist()
+        rng = self._rng("size", index)
+        band = int(rng.integers(len(self.bands)))
+        size = float(rng.uniform(*self.bands[band])) * self.scale
+        rotation = float(self._rng("rotation", index).uniform(0, 2 * np.pi))
+        shares = self._rng("place", index).random(2)
+        canvas = self.transform.canvas
+        margin = self.margin
+        if self.crop is not None:
+            if size > 0.9 * self.crop:
+                size = float(self._rng("crop", index).uniform(0.5, 0.9)) * self.crop
+            margin = size / 2 + 1
+        border = (canvas - self.transform.image_size) / 2
+        low, high = border + margin, canvas - border - margin
+        x, y = (low + shares * (high - low)).tolist()
+        background = self.backgrounds.view(self._rng("background", index), canvas)
+        mask = shape_mask(label, (x, y), size, rotation, canvas)
+        image = background.copy()
+        image[mask == 1] = (red, green, blue)
+        return Drawing(image, mask[..., None], label, band, background, (red, green, blue), (x, y), size)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        if not 0 <= position < self.size:
+            raise IndexError(f"index {position} is outside a data set of {self.size} samples")
+        index = self.offset + position
+        drawing = self.draw(index)
+        sample = self.transform(drawing.image, drawing.mask)
+        return {**sample, "label": drawing.label, "index": index, "band": drawing.band}
+
+    def _rng(self, factor: str, index: int) -> np.random.Generator:
+        return generator(self.seed, f"{self.split}/{factor}", index)
+
+
+def shape_mask(
+    label: int, centre: tuple[float, float], size: float, rotation: float, canvas: int
+) -> NDArray[np.uint8]:
+    """Pixels of one shape, not anti-aliased.
+
+    Args:
+        label: index into :data:`CLASSES`.
+        centre: (x, y) in pixels.
+        size: diameter in pixels of the circle through the corners.
+        rotation: in radians.
+        canvas: side of the square mask.
+
+    Returns:
+        uint8 in {0, 1}, shape (canvas, canvas).
+    """
+    corners, empty = (64, 4, 3)[label // 2], label % 2 == 1
+    angles = rotation + 2 * np.pi * np.arange(corners) / corners
+    directions = np.stack([np.cos(angles), np.sin(angles)], 1)
+    mask = np.zeros((canvas, canvas), np.uint8)
+
+    def fill(radius: float, value: int) -> None:
+        points = np.round((np.array(centre) + radius * directions) * 2**SUBPIXEL).astype(np.int32)
+        cv2.fillPoly(mask, [points], value, shift=SUBPIXEL)
+
+    fill(size / 2, 1)
+    if empty:
+        wall = max(2.0, 0.08 * size)
+        inner = size / 2 - wall / np.cos(np.pi / corners)
+        fill(max(inner, 1.0), 0)
+    return mask

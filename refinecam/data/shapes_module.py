@@ -1,0 +1,138 @@
+"""LightningDataModule of the shapes."""
+
+from dataclasses import dataclass
+
+import lightning as L
+from torch.utils.data import DataLoader
+
+from refinecam.errors import InputError
+from refinecam.data.backgrounds import Backgrounds
+from refinecam.data.folder import SPLITS, read_splits
+from refinecam.data.sampling import evaluation_loader
+from refinecam.data.scenes import crowd_scene
+from refinecam.data.shapes import BANDS, CLASSES, ShapesDataset
+from refinecam.data.transforms import JointTransform
+from refinecam.seeding import generator
+
+STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+
+
+@dataclass
+class CropStage:
+    """A stretch of the training curriculum.
+
+    Attributes:
+        crop: side in pixels of the square views around the shape.
+        epochs: how long it lasts.
+    """
+
+    crop: int
+    epochs: int
+
+
+class ShapesDataModule(L.LightningDataModule):
+    """Shapes over procedural scenes or over a folder of pictures.
+
+    Training from scratch needs small views first: give a ``curriculum`` of crops, which are followed by whole
+    images, and ``--trainer.reload_dataloaders_every_n_epochs 1``. Every epoch draws new samples.
+
+    Args:
+        backbone: timm name of the network; decides input size and normalisation.
+        image_size: side of the images; null for the backbone's own.
+        backgrounds: folder of images, searched recursively and split by page; null for procedural scenes.
+        train_size: samples an epoch.
+        val_size: validation samples.
+        test_size: test samples.
+        batch_size: samples a batch, of each process.
+        num_workers: processes that draw samples, for each loader.
+        bands: (low, high) of each size band, in pixels at a 256 px canvas.
+        scenes: number of procedural scenes for training; validation and test have a quarter as many each.
+        imputed: share of backgrounds with regions imputed like ROAD's.
+        curriculum: crops for the first epochs, shortest first.
+        seed: seed of every draw.
+    """
+
+    classes = CLASSES
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        image_size: int | None = None,
+        backgrounds: str | None = None,
+        train_size: int = 4096,
+        val_size: int = 600,
+        test_size: int = 600,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        bands: list[tuple[float, float]] | None = None,
+        scenes: int = 128,
+        imputed: float = 0.5,
+        curriculum: list[CropStage] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("train_size", train_size), ("val_size", val_size), ("test_size", test_size)):
+            if value < 1:
+                raise InputError(f"{name}: expected at least 1 sample, got {value}")
+        self.transform = JointTransform.for_backbone(backbone, image_size)
+        self.backgrounds, self.scenes, self.imputed, self.seed = backgrounds, scenes, imputed, seed
+        self.sizes = {"train": train_size, "val": val_size, "test": test_size}
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.bands = tuple((low, high) for low, high in bands) if bands else BANDS
+        self.curriculum = curriculum or []
+        self.banks: dict[str, Backgrounds] = {}
+
+    def setup(self, stage: str) -> None:
+        """Read or draw the backgrounds of the splits that ``stage`` needs."""
+        trainer = self.trainer
+        if stage == "fit" and self.curriculum and trainer and trainer.reload_dataloaders_every_n_epochs != 1:
+            raise InputError(
+                "curriculum: crops change between epochs; add --trainer.reload_dataloaders_every_n_epochs 1"
+            )
+        splits = [split for split in STAGE_SPLITS[stage] if split not in self.banks]
+        pictures = read_splits(self.backgrounds, self.seed) if self.backgrounds and splits else None
+        for split in splits:
+            if pictures is None:
+                count = self.scenes if split == "train" else max(1, self.scenes // 4)
+                found = [crowd_scene(generator(self.seed, f"{split}/scene", i)) for i in range(count)]
+            else:
+                found = pictures[split]
+            self.banks[split] = Backgrounds(found, self.transform.canvas, self.imputed, seed=self.seed, split=split)
+
+    def dataset(self, split: str, offset: int = 0, crop: int | None = None) -> ShapesDataset:
+        """Data set of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
+        if split not in SPLITS:
+            raise InputError(f"split: expected one of {SPLITS}, got {split!r}")
+        bank = self.banks[split]
+        size = self.sizes[split]
+        return ShapesDataset(bank, self.transform, split, size, self.seed, self.bands, offset, crop)  # type: ignore[arg-type]
+
+    def crop_of(self, epoch: int) -> int | None:
+        """Side of the crops in an epoch, or None once whole images are shown."""
+        for stage in self.curriculum:
+            if epoch < stage.epochs:
+                return stage.crop
+            epoch -= stage.epochs
+        return None
+
+    def train_dataloader(self) -> DataLoader:
+        """New samples for the current epoch, at the size that the curriculum asks for."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        reloaded = self.trainer is not None and self.trainer.reload_dataloaders_every_n_epochs == 1
+        dataset = self.dataset("train", offset=epoch * self.sizes["train"], crop=self.crop_of(epoch))
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            shuffle=not reloaded,  # new samples need no shuffling
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0 and not reloaded,
+            drop_last=len(dataset) >= self.batch_size,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """Whole validation images, each once."""
+        return evaluation_loader(self.dataset("val"), self.batch_size, self.num_workers)
+
+    def test_dataloader(self) -> DataLoader:
+        """Whole test images, each once."""
+        return evaluation_loader(self.dataset("test"), self.batch_size, self.num_workers)

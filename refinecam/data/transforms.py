@@ -1,0 +1,83 @@
+"""One joint transform for image and ground truth, made from the backbone's own data config."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for updates online
+
+import albumentations as A
+import cv2
+import numpy as np
+import timm
+import timm.data
+from albumentations.pytorch import ToTensorV2
+from numpy.typing import NDArray
+from torch import Tensor
+
+INTERPOLATION = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+
+
+@dataclass(frozen=True)
+class JointTransform:
+    """Resize, centre crop and normalise an image and its masks together.
+
+    Attributes:
+        image_size: side of the square output.
+        canvas: the shorter side is resized to this before the crop.
+        mean: per-channel mean of the normalisation, for values in [0, 1].
+        std: per-channel standard deviation.
+        interpolation: for images, one of timm's names; masks are always resized to the nearest neighbour.
+    """
+
+    image_size: int
+    canvas: int
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bicubic"
+
+    @classmethod
+    def for_backbone(cls, backbone: str, image_size: int | None = None) -> "JointTransform":
+        """The evaluation transform of a timm model, at its own input size or at another.
+
+        Raises:
+            ValueError: if timm does not know ``backbone``.
+        """
+        pretrained = timm.models.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
+        if pretrained is None:
+            raise InputError(f"backbone: timm has no model named {backbone!r}")
+        config = timm.data.resolve_data_config(pretrained_cfg=pretrained.to_dict())
+        size = image_size or config["input_size"][-1]
+        return cls(
+            image_size=size,
+            canvas=round(size / config["crop_pct"]),
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+            interpolation=config["interpolation"],
+        )
+
+    @cached_property
+    def _compose(self) -> A.Compose:
+        return A.Compose(
+            [
+                A.SmallestMaxSize(
+                    self.canvas,
+                    interpolation=INTERPOLATION[self.interpolation],
+                    mask_interpolation=cv2.INTER_NEAREST,
+                ),
+                A.CenterCrop(self.image_size, self.image_size),
+                A.Normalize(self.mean, self.std),
+                ToTensorV2(transpose_mask=True),
+            ]
+        )
+
+    def __call__(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> dict[str, Tensor]:
+        """Transform an RGB image (H, W, 3) and its mask (H, W, 1) to tensors (3, S, S) and (1, S, S)."""
+        result: dict[str, Any] = self._compose(image=image, mask=mask)
+        return {"image": result["image"], "mask": result["mask"].float()}

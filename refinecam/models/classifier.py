@@ -1,0 +1,118 @@
+"""The LightningModule that trains a backbone."""
+
+from math import cos, pi
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics.classification import MulticlassAccuracy
+
+from refinecam.models.backbones import create_backbone
+
+
+class Classifier(L.LightningModule):
+    """Cross-entropy training of a timm backbone with AdamW.
+
+    Args:
+        backbone: timm name of the network.
+        num_classes: classes to tell apart.
+        pretrained: start from ImageNet weights; false trains from scratch.
+        image_size: side of the images, where not the backbone's own.
+        learning_rate: peak learning rate.
+        weight_decay: AdamW's.
+        label_smoothing: of the cross-entropy.
+        schedule: keep the learning rate after the warm-up, or let it fall to zero along half a cosine.
+        warmup: share of the training over which the learning rate rises linearly.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        num_classes: int = 6,
+        pretrained: bool = True,
+        image_size: int | None = None,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 1e-4,
+        label_smoothing: float = 0.0,
+        schedule: Literal["constant", "cosine"] = "constant",
+        warmup: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        network = create_backbone(backbone, pretrained, num_classes, image_size)
+        self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.band_accuracies = nn.ModuleList()
+        self.progress = 0.0
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, num_classes) of images (N, 3, H, W)."""
+        return self.network(image)
+
+    def setup(self, stage: str) -> None:
+        """Make one accuracy for each size band of the data."""
+        bands = getattr(getattr(self.trainer, "datamodule", None), "bands", ())
+        classes = self.hparams["num_classes"]
+        self.band_accuracies = nn.ModuleList(MulticlassAccuracy(classes, average="micro") for _ in bands)
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Note the share of the training that is over: the schedule's clock, whatever the epochs' lengths."""
+        trainer = self.trainer
+        if trainer.max_epochs and trainer.max_epochs > 0:
+            epoch = trainer.current_epoch + batch_idx / max(1, trainer.num_training_batches)
+            self.progress = epoch / trainer.max_epochs
+        elif trainer.max_steps > 0:
+            self.progress = trainer.global_step / trainer.max_steps
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        logits = self(batch["image"].contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.hparams["label_smoothing"])
+        self.train_accuracy(logits, batch["label"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss and accuracy on whole images; returns the logits."""
+        return self._evaluate(batch, "val", self.val_accuracy)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss and accuracy, also by size band where the batch knows it; returns the logits."""
+        logits = self._evaluate(batch, "test", self.test_accuracy)
+        for band, accuracy in enumerate(self.band_accuracies):
+            rows = batch["band"] == band
+            if rows.any():
+                accuracy.update(logits[rows], batch["label"][rows])
+            self.log(f"test/accuracy_band{band}", accuracy, on_step=False, on_epoch=True)
+        return logits
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with a schedule over the share of the training that is over."""
+        optimizer = AdamW(
+            self.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]
+        )
+        scheduler = LambdaLR(optimizer, lambda _: self._rate())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _rate(self) -> float:
+        warmup = self.hparams["warmup"]
+        if self.progress < warmup:
+            return max(self.progress / warmup, 0.01)
+        if self.hparams["schedule"] == "constant":
+            return 1.0
+        return 0.5 * (1 + cos(pi * (self.progress - warmup) / (1 - warmup)))
+
+    def _evaluate(self, batch: dict[str, Tensor], split: str, accuracy: MulticlassAccuracy) -> Tensor:
+        logits = self(batch["image"].contiguous(memory_format=torch.channels_last))
+        accuracy.update(logits, batch["label"])
+        loss = F.cross_entropy(logits, batch["label"])
+        self.log(f"{split}/loss", loss, batch_size=len(logits), sync_dist=True)
+        self.log(f"{split}/accuracy", accuracy, prog_bar=True)
+        return logits
