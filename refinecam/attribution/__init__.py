@@ -1,0 +1,20 @@
+"""From a model, an image and a class to a map."""
+
+from refinecam.attribution.cams import CAM, GradCAM, GradCAMPlusPlus, LayerCAM
+from refinecam.attribution.method import AttributionMethod
+from refinecam.attribution.parsing import parse_methods
+from refinecam.attribution.refine import RefineCAM
+from refinecam.attribution.trivial import All1sCAM, HalfCAM, RandomCAM
+
+__all__ = [
+    "CAM",
+    "All1sCAM",
+    "AttributionMethod",
+    "GradCAM",
+    "GradCAMPlusPlus",
+    "HalfCAM",
+    "LayerCAM",
+    "RandomCAM",
+    "RefineCAM",
+    "parse_methods",
+]

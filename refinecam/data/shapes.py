@@ -1,7 +1,7 @@
 """Geometric shapes over busy backgrounds: images whose explanation is known to the pixel."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,21 +70,23 @@ class ShapesDataset(Dataset):
         offset: index of the first sample; epochs of training take successive stretches of an endless data set.
         crop: side of a square view around the shape, for a training curriculum; larger shapes are scaled into it.
             The transform then only normalises.
+        fill: scale every shape to at least half of the crop.
     """
 
     def __init__(
         self,
         backgrounds: Backgrounds,
         transform: JointTransform,
-        split: Literal["train", "val", "test"],
+        split: str,
         size: int,
         seed: int = 0,
         bands: Bands = BANDS,
         offset: int = 0,
         crop: int | None = None,
+        fill: bool = False,
     ) -> None:
         self.backgrounds, self.split, self.size = backgrounds, split, size
-        self.seed, self.bands, self.offset, self.crop = seed, bands, offset, crop
+        self.seed, self.bands, self.offset, self.crop, self.fill = seed, bands, offset, crop, fill
         self.transform = transform
         self.scale = transform.canvas / CANVAS
         self.margin = max(high for _, high in bands) / 2 * self.scale + 1
@@ -113,7 +115,7 @@ class ShapesDataset(Dataset):
         canvas = self.transform.canvas
         margin = self.margin
         if self.crop is not None:
-            if size > 0.9 * self.crop:
+            if self.fill or size > 0.9 * self.crop:
                 size = float(self._rng("crop", index).uniform(0.5, 0.9)) * self.crop
             margin = size / 2 + 1
         border = (canvas - self.transform.image_size) / 2

@@ -24,10 +24,14 @@ class CropStage:
     Attributes:
         crop: side in pixels of the square views around the shape.
         epochs: how long it lasts.
+        fill: scale every shape to half of the view or more; otherwise only those that are larger than the view.
+        train_size: samples an epoch; null for the data module's.
     """
 
     crop: int
     epochs: int
+    fill: bool = False
+    train_size: int | None = None
 
 
 class ShapesDataModule(L.LightningDataModule):
@@ -71,6 +75,7 @@ class ShapesDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)
         for name, value in (("train_size", train_size), ("val_size", val_size), ("test_size", test_size)):
             if value < 1:
                 raise InputError(f"{name}: expected at least 1 sample, got {value}")
@@ -99,27 +104,32 @@ class ShapesDataModule(L.LightningDataModule):
                 found = pictures[split]
             self.banks[split] = Backgrounds(found, self.transform.canvas, self.imputed, seed=self.seed, split=split)
 
-    def dataset(self, split: str, offset: int = 0, crop: int | None = None) -> ShapesDataset:
-        """Data set of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
+    def dataset(self, split: str) -> ShapesDataset:
+        """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
         if split not in SPLITS:
             raise InputError(f"split: expected one of {SPLITS}, got {split!r}")
-        bank = self.banks[split]
-        size = self.sizes[split]
-        return ShapesDataset(bank, self.transform, split, size, self.seed, self.bands, offset, crop)  # type: ignore[arg-type]
+        return ShapesDataset(self.banks[split], self.transform, split, self.sizes[split], self.seed, self.bands)
 
-    def crop_of(self, epoch: int) -> int | None:
-        """Side of the crops in an epoch, or None once whole images are shown."""
+    def training_set(self, epoch: int) -> ShapesDataset:
+        """The samples of one epoch: the next ones of an endless data set, as the curriculum shows them."""
+        bank, offset = self.banks["train"], 0
         for stage in self.curriculum:
+            size = stage.train_size or self.sizes["train"]
             if epoch < stage.epochs:
-                return stage.crop
+                crop, fill = stage.crop, stage.fill
+                break
             epoch -= stage.epochs
-        return None
+            offset += stage.epochs * size
+        else:
+            size, crop, fill = self.sizes["train"], None, False
+        offset += epoch * size
+        return ShapesDataset(bank, self.transform, "train", size, self.seed, self.bands, offset, crop, fill)
 
     def train_dataloader(self) -> DataLoader:
-        """New samples for the current epoch, at the size that the curriculum asks for."""
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        reloaded = self.trainer is not None and self.trainer.reload_dataloaders_every_n_epochs == 1
-        dataset = self.dataset("train", offset=epoch * self.sizes["train"], crop=self.crop_of(epoch))
+        """New samples for the current epoch, if loaders are reloaded with every epoch."""
+        trainer = self.trainer
+        reloaded = trainer is not None and trainer.reload_dataloaders_every_n_epochs == 1
+        dataset = self.training_set(trainer.current_epoch if trainer is not None else 0)
         return DataLoader(
             dataset,
             self.batch_size,

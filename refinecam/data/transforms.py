@@ -81,3 +81,8 @@ class JointTransform:
         """Transform an RGB image (H, W, 3) and its mask (H, W, 1) to tensors (3, S, S) and (1, S, S)."""
         result: dict[str, Any] = self._compose(image=image, mask=mask)
         return {"image": result["image"], "mask": result["mask"].float()}
+
+    def denormalise(self, images: Tensor) -> Tensor:
+        """Colours in [0, 1] of normalised images (…, 3, H, W)."""
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (images * std + mean).clamp(0, 1)

@@ -1,0 +1,81 @@
+"""Class activation maps: weighted sums of a layer's activations."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from refinecam.attribution.capture import LayerRecord, record_layers
+from refinecam.attribution.layers import layers_of
+from refinecam.attribution.method import AttributionMethod, upsample
+
+EPSILON = 1e-6
+"""In the denominator of Grad-CAM++, as in the reference implementations."""
+
+
+class CAM(AttributionMethod):
+    """A class activation map at one stage.
+
+    Args:
+        stage: index from shallow (0) to deep (-1, the default), or a layer's name.
+    """
+
+    def __init__(self, stage: int | str = -1) -> None:
+        self.stage: int | str = stage
+
+    def __repr__(self) -> str:
+        return f"{self.name}(stage={self.stage!r})"
+
+    def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+        """Map at ``stage``, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
+        (raw,) = self.raw(model, image, target, layers_of(model, [self.stage]))
+        return upsample(raw.relu(), image.shape[2:])
+
+    def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
+        """Signed maps of several layers at their own resolution, all from one forward and one backward.
+
+        Args:
+            model: classifier, images to logits.
+            image: shape (N, C, H, W).
+            target: int64, shape (N,).
+            layers: module names.
+
+        Returns:
+            One map (N, 1, h, w) for each layer, before ReLU and normalisation.
+        """
+        return [self.weigh(record) for record in record_layers(model, image, target, layers)]
+
+    @abstractmethod
+    def weigh(self, record: LayerRecord) -> Tensor:
+        """Signed map (N, 1, h, w) from a layer's activation and gradient."""
+
+
+class GradCAM(CAM):
+    """Channels weighted by the spatial mean of their gradient (Selvaraju et al., ICCV 2017)."""
+
+    def weigh(self, record: LayerRecord) -> Tensor:
+        """Sum over channels of mean gradient times activation."""
+        weights = record.gradient.mean((2, 3), keepdim=True)
+        return (weights * record.activation).sum(1, keepdim=True)
+
+
+class GradCAMPlusPlus(CAM):
+    """Channels weighted by their positive gradients, scaled pixel by pixel (Chattopadhyay et al., WACV 2018)."""
+
+    def weigh(self, record: LayerRecord) -> Tensor:
+        r"""Sum over channels of weight times activation, with pixel weights g²/(2g² + g³·ΣA)."""
+        activation, gradient = record
+        square = gradient**2
+        denominator = 2 * square + activation.sum((2, 3), keepdim=True) * square * gradient + EPSILON
+        alpha = torch.where(gradient != 0, square / denominator, 0)
+        weights = (gradient.relu() * alpha).sum((2, 3), keepdim=True)
+        return (weights * activation).sum(1, keepdim=True)
+
+
+class LayerCAM(CAM):
+    """Each activation weighted by its own positive gradient (Jiang et al., TIP 2021): sharp at shallow stages."""
+
+    def weigh(self, record: LayerRecord) -> Tensor:
+        """Sum over channels of positive gradient times activation."""
+        return (record.gradient.relu() * record.activation).sum(1, keepdim=True)

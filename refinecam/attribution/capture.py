@@ -1,0 +1,105 @@
+"""Activations and gradients of several layers in one forward and one backward, leaving no trace in the model."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from refinecam.attribution.layers import to_nchw
+from refinecam.attribution.method import check_input
+from refinecam.errors import InputError
+from refinecam.eval_mode import eval_mode
+
+
+class LayerRecord(NamedTuple):
+    """What one layer did for a batch, both of shape (N, C, h, w)."""
+
+    activation: Tensor
+    gradient: Tensor
+
+
+@contextmanager
+def recorded_outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Record the outputs of some layers, in the order in which they run, as tensors that gradients can reach.
+
+    The network goes on with a copy, so that a following in-place activation does not overwrite the record. Where the
+    output does not need gradients (a frozen model), the graph starts here. The hooks go with the context.
+    """
+    outputs: dict[str, Tensor] = {}
+    modules = dict(model.named_modules())
+
+    def hook_for(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> Tensor:
+            if not isinstance(output, Tensor):
+                raise InputError(f"stage: layer {name!r} puts out a {type(output).__name__}, not a tensor")
+            if not output.requires_grad:
+                output = output.detach().requires_grad_()
+            outputs[name] = output
+            return output.clone()
+
+        return hook
+
+    handles: list[Any] = []
+    try:
+        for name in layers:
+            handles.append(modules[name].register_forward_hook(hook_for(name)))
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def record_layers(model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[LayerRecord]:
+    """Activations of some layers and the gradients of the target's logit with respect to them.
+
+    No parameter's ``grad`` is written; flags, modes and hooks are as before afterwards.
+
+    Args:
+        model: classifier, images to logits (N, K).
+        image: shape (N, C, H, W).
+        target: int64, shape (N,).
+        layers: module names.
+
+    Returns:
+        One record a layer, in the given order, detached.
+
+    Raises:
+        InputError: for inference mode, a target out of range, a layer that did not run or has no influence.
+    """
+    check_input(image, target)
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "gradients are needed but inference mode is on: use torch.no_grad() instead, or, under Lightning, "
+            "Trainer(inference_mode=False)"
+        )
+    with eval_mode(model), recorded_outputs(model, layers) as outputs, torch.enable_grad():
+        logits = model(image.detach().clone())
+        check_logits(logits, target)
+        missing = [name for name in layers if name not in outputs]
+        if missing:
+            raise InputError(f"stage: layer {missing[0]!r} did not run for this input")
+        score = logits.gather(1, target[:, None]).sum()
+        tensors = [outputs[name] for name in layers]
+        gradients = torch.autograd.grad(score, tensors, allow_unused=True) if score.requires_grad else [None]
+        if any(gradient is None for gradient in gradients):
+            raise InputError(f"stage: the class score does not depend on one of the layers {', '.join(layers)}")
+    return [
+        LayerRecord(to_nchw(model, output.detach(), name), to_nchw(model, gradient, name))
+        for name, output, gradient in zip(layers, tensors, gradients, strict=True)
+    ]
+
+
+def check_logits(logits: Any, target: Tensor) -> None:
+    """Refuse what is not (N, K) logits, or a target that is not one of the K classes.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(target):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"model: expected logits ({len(target)}, classes), got {shape}")
+    if len(target) and not (0 <= int(target.min()) and int(target.max()) < logits.shape[1]):
+        wrong = target[(target < 0) | (target >= logits.shape[1])][0].item()
+        raise InputError(f"target: class {wrong} is not one of the model's {logits.shape[1]} classes")

@@ -1,0 +1,79 @@
+"""The stages of a network, from shallow (0) to deep (-1), and the layout of what they put out."""
+
+from collections.abc import Sequence
+
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vgg import VGG
+from torch import Tensor, nn
+
+from refinecam.errors import InputError
+
+STAGES = 4
+
+
+def stage_layers(model: nn.Module) -> list[str]:
+    """Names of the modules that are the four stages of a timm model, shallow to deep.
+
+    They come from timm's ``feature_info``, except where the reference protocol looks elsewhere: VGG after the pooling
+    of each stage, Swin at the first norm of each stage's last block. (For Swin's deepest stage some prefer
+    ``layers.3.blocks.1.norm2``, whose maps weigh the background less: give it by name.)
+
+    Raises:
+        InputError: if the model has no such description.
+    """
+    if isinstance(model, VGG):
+        pools = [f"features.{n}" for n, m in model.features.named_children() if isinstance(m, nn.MaxPool2d)]
+        return pools[-STAGES:]
+    if isinstance(model, SwinTransformer):
+        return [f"layers.{i}.blocks.{len(layer.blocks) - 1}.norm1" for i, layer in enumerate(model.layers)]
+    info = getattr(model, "feature_info", None)
+    if not info:
+        raise InputError(
+            f"stage: {type(model).__name__} does not describe its stages; give layers by name, for example "
+            f"{_examples(model)}"
+        )
+    return [entry["module"] for entry in info][-STAGES:]
+
+
+def layers_of(model: nn.Module, stages: Sequence[int | str]) -> list[str]:
+    """Module names of some stages.
+
+    Args:
+        model: the network.
+        stages: each an index from shallow (0) to deep (-1), or a module's name.
+
+    Raises:
+        InputError: if one does not exist; the message lists what does.
+    """
+    modules = dict(model.named_modules())
+    names = []
+    for stage in stages:
+        if isinstance(stage, str):
+            if stage not in modules or not stage:
+                raise InputError(f"stage: no layer named {stage!r}; there are, for example, {_examples(model)}")
+            names.append(stage)
+            continue
+        known = stage_layers(model)
+        if not -len(known) <= stage < len(known):
+            listed = ", ".join(f"{i} ({name})" for i, name in enumerate(known))
+            raise InputError(f"stage: no stage {stage}; there are {listed}, and any layer by name")
+        names.append(known[stage])
+    return names
+
+
+def to_nchw(model: nn.Module, output: Tensor, layer: str) -> Tensor:
+    """Bring a stage's output to (N, C, h, w); timm models declare their layout as ``output_fmt``.
+
+    Raises:
+        InputError: if the output is not spatial.
+    """
+    if output.ndim != 4:
+        raise InputError(f"stage: layer {layer!r} puts out {tuple(output.shape)}, not a map (N, C, h, w)")
+    layout = str(getattr(model, "output_fmt", "NCHW"))
+    return output.permute(0, 3, 1, 2) if layout == "NHWC" else output
+
+
+def _examples(model: nn.Module) -> str:
+    names = [name for name, module in model.named_modules() if name and not list(module.children())]
+    step = max(1, len(names) // 6)
+    return ", ".join(names[::step][:8])

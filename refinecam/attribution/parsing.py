@@ -1,0 +1,64 @@
+"""Attribution methods written as text, for configs and command lines."""
+
+import ast
+from collections.abc import Mapping, Sequence
+
+from refinecam.attribution.cams import GradCAM, GradCAMPlusPlus, LayerCAM
+from refinecam.attribution.method import AttributionMethod
+from refinecam.attribution.refine import RefineCAM
+from refinecam.attribution.trivial import All1sCAM, HalfCAM, RandomCAM
+from refinecam.errors import InputError
+
+METHODS: Mapping[str, type[AttributionMethod]] = {
+    method.__name__: method
+    for method in (GradCAM, GradCAMPlusPlus, LayerCAM, RefineCAM, RandomCAM, HalfCAM, All1sCAM)
+}
+
+
+def parse_methods(text: str | Sequence[str]) -> list[AttributionMethod]:
+    """Read methods as one would write them in Python; parentheses without arguments may be left out.
+
+    Args:
+        text: methods separated by commas, or a sequence of such texts.
+
+    Raises:
+        InputError: naming what cannot be read, and what exists.
+
+    >>> [method.name for method in parse_methods("GradCAM++, LayerCAM(stage=0), RefineCAM(LayerCAM, stage=1)")]
+    ['GradCAMPlusPlus', 'LayerCAM', 'RefineCAM(LayerCAM)']
+    """
+    methods: list[AttributionMethod] = []
+    for part in [text] if isinstance(text, str) else text:
+        source = part.strip().replace("GradCAM++", "GradCAMPlusPlus")
+        try:
+            tree = ast.parse(f"[{source}]", mode="eval").body
+        except SyntaxError as error:
+            raise InputError(f"methods: cannot read {part!r}; write for example RefineCAM(LayerCAM)") from error
+        assert isinstance(tree, ast.List)
+        nodes = tree.elts
+        if len(nodes) == 1 and isinstance(nodes[0], ast.List):  # already bracketed
+            nodes = nodes[0].elts
+        methods += [_method(node) for node in nodes]
+    return methods
+
+
+def _method(node: ast.expr) -> AttributionMethod:
+    call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
+    name = call.func.id if isinstance(call.func, ast.Name) else ast.unparse(call.func)
+    if name not in METHODS:
+        raise InputError(f"methods: there is no {name!r}; there are {', '.join(METHODS)}")
+    args = [_value(arg) for arg in call.args]
+    options = {keyword.arg: _value(keyword.value) for keyword in call.keywords if keyword.arg}
+    try:
+        return METHODS[name](*args, **options)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise InputError(f"methods: {ast.unparse(call)}: {error}") from error
+
+
+def _value(node: ast.expr) -> object:
+    if isinstance(node, ast.Name | ast.Call):
+        return _method(node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise InputError(f"methods: {ast.unparse(node)!r} is neither a method nor a plain value") from error

@@ -1,0 +1,68 @@
+"""RefineCAM: deep layers say what, shallow layers say exactly where."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from refinecam.attribution.cams import CAM
+from refinecam.attribution.layers import layers_of, stage_layers
+from refinecam.attribution.method import AttributionMethod, normalise, upsample
+from refinecam.errors import InputError
+
+Aggregator = Literal["product"]
+
+
+class RefineCAM(AttributionMethod):
+    r"""Product of a CAM over a stage and all deeper ones (How to Evaluate and Refine your CAM, ICPR 2026).
+
+    .. math:: \mathrm{RefineCAM}_k = \mathrm{minmax}\Big(\prod_{l \ge k} U(\mathrm{CAM}_l)\Big)
+
+    U resizes bilinearly to the image; each factor is min-max normalised.
+
+    Args:
+        cam: any CAM; its own stage does not matter.
+        aggregator: how the stages are joined.
+        stage: the shallowest factor, an index from shallow (0, the default) to deep (-1) or one of the stages' names.
+        layers: names of the layers to use as stages, shallow to deep, for models that do not describe theirs.
+    """
+
+    def __init__(
+        self,
+        cam: CAM,
+        aggregator: Aggregator = "product",
+        stage: int | str = 0,
+        layers: Sequence[str] | None = None,
+    ) -> None:
+        if not isinstance(cam, CAM):
+            raise InputError(f"cam: RefineCAM works around a CAM, got {cam!r}")
+        if aggregator not in get_args(Aggregator):
+            raise InputError(f"aggregator: expected one of {get_args(Aggregator)}, got {aggregator!r}")
+        self.cam, self.layers = cam, layers
+        self.stage: int | str = stage
+        self.aggregator: str = aggregator
+
+    def __repr__(self) -> str:
+        return f"RefineCAM({self.cam.name}(), aggregator={self.aggregator!r}, stage={self.stage!r})"
+
+    @property
+    def name(self) -> str:
+        """Name with the CAM that is refined."""
+        return f"RefineCAM({self.cam.name})"
+
+    def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+        """Refined map, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
+        maps = self.cam.raw(model, image, target, self._factors(model))
+        return normalise(prod((upsample(m.relu(), image.shape[2:]) for m in maps), start=torch.ones(())))
+
+    def _factors(self, model: nn.Module) -> list[str]:
+        """Names of the layers from the chosen stage on."""
+        layers = layers_of(model, self.layers) if self.layers else stage_layers(model)
+        if isinstance(self.stage, int) and -len(layers) <= self.stage < len(layers):
+            return layers[self.stage % len(layers) :]
+        if self.stage in layers:
+            return layers[layers.index(str(self.stage)) :]
+        listed = ", ".join(f"{i} ({name})" for i, name in enumerate(layers))
+        raise InputError(f"stage: no stage {self.stage!r} to refine from; there are {listed}")

@@ -1,0 +1,115 @@
+"""What TensorBoard shows of a training."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torchmetrics.classification import MulticlassConfusionMatrix
+from torchvision.utils import make_grid
+
+from refinecam.attribution import parse_methods
+from refinecam.evaluation.figures import confusion_figure, overlay_figure
+
+
+class TrainingPictures(L.Callback):
+    """Pictures at every epoch, for any TensorBoard logger.
+
+    - ``train/images``: a batch of training images above their masks, whenever their size changes;
+    - ``val/predictions``: fixed validation images with label, prediction and confidence;
+    - ``val/maps``: their maps, epoch by epoch;
+    - ``val/confusion``: the confusion matrix.
+
+    Args:
+        images: how many images each picture shows.
+        methods: attribution methods for the maps, as one writes them in Python.
+    """
+
+    def __init__(self, images: int = 6, methods: str = "GradCAM++, LayerCAM, RefineCAM(LayerCAM)") -> None:
+        self.images, self.methods = images, parse_methods(methods)
+        self.shown_size: tuple[int, ...] | None = None
+        self.fixed: dict[str, Tensor] | None = None
+        self.confusion: MulticlassConfusionMatrix | None = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: dict[str, Tensor], batch_idx: int
+    ) -> None:
+        """Show the first batch of each size."""
+        writer = _writer(trainer)
+        size = tuple(batch["image"].shape[2:])
+        if writer is None or batch_idx or size == self.shown_size:
+            return
+        self.shown_size = size
+        images = _colours(trainer, batch["image"][: 2 * self.images])
+        masks = batch["mask"][: 2 * self.images].expand_as(images) if "mask" in batch else images[:0]
+        grid = make_grid(torch.cat([images, masks]).float(), nrow=len(images), pad_value=1)
+        writer.add_image("train/images", grid, trainer.global_step)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the confusions and keep the first images; ``outputs`` are the logits."""
+        if self.fixed is None:
+            self.fixed = {key: value[: self.images].clone() for key, value in batch.items()}
+        if self.confusion is None:
+            self.confusion = MulticlassConfusionMatrix(outputs.shape[1]).to(outputs.device)
+        self.confusion.update(outputs, batch["label"])
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw what this epoch's network makes of the fixed images."""
+        if self.confusion is None or self.fixed is None:
+            return
+        counts = self.confusion.compute()  # on every process: it gathers
+        self.confusion.reset()
+        writer = _writer(trainer)
+        if writer is None or trainer.sanity_checking:
+            return
+        step = trainer.global_step
+        classes = getattr(trainer.datamodule, "classes", range(len(counts)))  # type: ignore[attr-defined]
+        writer.add_figure("val/confusion", confusion_figure(counts, [str(name) for name in classes]), step)
+        fixed, network = self.fixed, pl_module.network
+        images = _colours(trainer, fixed["image"])
+        with torch.no_grad():
+            chances, predicted = pl_module(fixed["image"]).float().softmax(1).max(1)
+        verdicts = [
+            f"{classes[label]}\n→ {classes[guess]} {chance:.0%}"
+            for label, guess, chance in zip(
+                fixed["label"].tolist(), predicted.tolist(), chances.tolist(), strict=True
+            )
+        ]
+        writer.add_figure("val/predictions", overlay_figure(images, {}, fixed.get("mask"), verdicts), step)
+        maps = {method.name: method(network, fixed["image"], fixed["label"]) for method in self.methods}
+        writer.add_figure("val/maps", overlay_figure(images, maps, fixed.get("mask"), verdicts), step)
+
+
+class FinalMetrics(L.Callback):
+    """Hyperparameters with the final metrics, for TensorBoard's HParams tab, once a test is over."""
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write them with every metric of the test."""
+        metrics = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items()}
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        chosen = {**getattr(data, "hparams", {}), **pl_module.hparams}
+        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in chosen.items()}
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(plain, metrics)
+
+
+def _writer(trainer: L.Trainer) -> SummaryWriter | None:
+    if not trainer.is_global_zero:
+        return None
+    return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+
+
+def _colours(trainer: L.Trainer, images: Tensor) -> Tensor:
+    transform = getattr(trainer.datamodule, "transform", None)  # type: ignore[attr-defined]
+    return transform.denormalise(images) if transform else images

@@ -1,0 +1,106 @@
+"""The command lines: the classes' typed signatures are the config's schema."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from refinecam.callbacks import FinalMetrics, TrainingPictures
+from refinecam.data import ShapesDataModule
+from refinecam.errors import InputError
+from refinecam.evaluation import Evaluator
+from refinecam.models import Classifier
+
+
+class _CLI(LightningCLI):
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("model.backbone", "data.backbone")
+        parser.link_arguments("model.image_size", "data.image_size")
+
+
+class TrainCLI(_CLI):
+    """Train a classifier on the shapes, then test its best checkpoint."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks that every training has."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("--ckpt_path", type=str | None, help="checkpoint of a training to go on with")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(TrainingPictures, "pictures")
+        parser.add_lightning_class_args(FinalMetrics, "final_metrics")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/accuracy",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+
+
+class EvaluateCLI(_CLI):
+    """Score attribution methods on the test set."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the folder for the results."""
+        super().add_arguments_to_parser(parser)
+        parser.add_argument(
+            "--output", type=str, default="runs/evaluation", help="folder for tables, figure and logs"
+        )
+        parser.link_arguments("output", "model.output")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Log to TensorBoard in the output folder, unless the config says otherwise."""
+        if self._get(self.config_init, "trainer.logger") in (None, True):
+            kwargs["logger"] = TensorBoardLogger(self._get(self.config_init, "output"), name="", default_hp_metric=False)
+        return super().instantiate_trainer(**kwargs)
+
+
+def train(args: Sequence[str] | None = None) -> None:
+    """Entry point of train.py."""
+    cli = TrainCLI(
+        Classifier,
+        ShapesDataModule,
+        run=False,
+        args=None if args is None else list(args),
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={"reload_dataloaders_every_n_epochs": 1},
+        parser_kwargs={"description": TrainCLI.__doc__},
+    )
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    cli.trainer.test(cli.model, cli.datamodule, ckpt_path=best, weights_only=True)
+    if cli.trainer.is_global_zero:
+        print(f"Best weights: {best}")
+
+
+def evaluate(args: Sequence[str] | None = None) -> None:
+    """Entry point of evaluate.py."""
+    cli = EvaluateCLI(
+        Evaluator,
+        ShapesDataModule,
+        run=False,
+        args=None if args is None else list(args),
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={"inference_mode": False},
+        parser_kwargs={"description": EvaluateCLI.__doc__},
+    )
+    cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+    if cli.trainer.is_global_zero:
+        folder = cli.model.results.folder
+        print((folder / "summary.md").read_text())
+        print(f"Written to {folder}: per_image.parquet, summary.csv, summary.md, maps.png, TensorBoard logs")
+
+
+def run(entry: Callable[[], None]) -> None:
+    """Run an entry point; input that cannot be used ends it with one line instead of a traceback."""
+    try:
+        entry()
+    except InputError as error:
+        sys.exit(f"error: {error}")

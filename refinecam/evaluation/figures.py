@@ -1,0 +1,75 @@
+"""Pictures of maps over images."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+CELL = 1.7
+
+
+def overlay_figure(
+    images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None = None, names: Sequence[str] = ()
+) -> Figure:
+    """Images by rows; by columns the image, the ground truth where known, and each method's map over the image.
+
+    Args:
+        images: RGB in [0, 1], shape (N, 3, H, W).
+        maps: for each method's name, maps (N, 1, H, W) in [0, 1].
+        masks: ground truth, shape (N, 1, H, W).
+        names: a name for each image.
+
+    Returns:
+        The figure.
+    """
+    pictures = images.detach().cpu().permute(0, 2, 3, 1).clamp(0, 1).numpy()
+    columns = ["image"] + (["ground truth"] if masks is not None else []) + list(maps)
+    count = max(len(pictures), 1)
+    figure = Figure(figsize=(CELL * len(columns), CELL * count + 0.35), layout="constrained")
+    axes = figure.subplots(count, len(columns), squeeze=False)
+    for row, picture in enumerate(pictures):
+        _show(axes[row][0], picture)
+        if names:
+            axes[row][0].set_ylabel(names[row], fontsize=7)
+        if masks is not None:
+            truth = masks[row, 0].cpu().numpy()
+            _show(axes[row][1], picture * (0.25 + 0.75 * truth[..., None]))
+        for column, method in enumerate(maps, start=1 + (masks is not None)):
+            _show(axes[row][column], overlay(picture, maps[method][row, 0].float().cpu().numpy()))
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.set_title(title.replace("(", "\n(", 1) if len(title) > 14 else title, fontsize=7)
+    return figure
+
+
+def overlay(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A map's colours over the greyed picture, each (H, W, 3) in [0, 1]; a map with NaN is shown as black."""
+    grey = picture.mean(2, keepdims=True).repeat(3, 2)
+    colours = matplotlib.colormaps["inferno"](np.nan_to_num(values))[..., :3]
+    return 0.35 * grey + 0.65 * colours
+
+
+def confusion_figure(counts: Tensor, classes: Sequence[str]) -> Figure:
+    """Confusion matrix: true classes by rows, predicted by columns, with counts."""
+    matrix = counts.cpu().numpy()
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    side = 1.5 + 0.55 * len(classes)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.set_xticks(range(len(classes)), list(classes), rotation=40, ha="right", fontsize=8)
+    axis.set_yticks(range(len(classes)), list(classes), fontsize=8)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    if len(classes) <= 20:
+        for (i, j), count in np.ndenumerate(matrix):
+            axis.text(j, i, str(int(count)), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
+    return figure
+
+
+def _show(axis: Axes, picture: np.ndarray) -> None:
+    axis.imshow(picture, interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])

@@ -1,0 +1,30 @@
+"""ADCC."""
+
+from torch import Tensor, nn
+
+from refinecam.metrics.functional.map_evaluation import MapEvaluation, Method
+
+
+def adcc(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, cam: Method) -> Tensor:
+    r"""Average Drop, Coherency and Complexity in one (Poppi et al., CVPRW 2021).
+
+    .. math::
+        \mathrm{ADCC} = 3 \Big( \frac{1}{\mathrm{Coherency}} + \frac{1}{1 - \mathrm{Complexity}}
+        + \frac{1}{1 - \mathrm{AverageDrop}} \Big)^{-1}
+
+    0 where a term is 0. Fooled by trivial maps, as Average Drop is.
+
+    Args:
+        model: classifier, images to logits.
+        images: normalised images, shape (N, C, H, W).
+        targets: explained classes, int64, shape (N,).
+        maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
+        cam: the method that made them.
+
+    Returns:
+        Shape (N,), in [0, 1]; higher is better. NaN where the map is constant.
+
+    Raises:
+        InputError: if shapes or ranges do not fit.
+    """
+    return MapEvaluation(model, images, targets, maps, cam).adcc

@@ -1,0 +1,48 @@
+"""ARCC."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from refinecam.metrics.functional.map_evaluation import PERCENTILES, MapEvaluation, Method
+
+
+def arcc(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    maps: Tensor,
+    cam: Method,
+    percentiles: Sequence[float] = PERCENTILES,
+    noise: float = 0.01,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+) -> Tensor:
+    r"""ROAD, Coherency and Complexity in one (How to Evaluate and Refine your CAM, ICPR 2026).
+
+    .. math::
+        \mathrm{ARCC} = 3 \Big( \frac{1}{\mathrm{Coherency}} + \frac{1}{1 - \mathrm{Complexity}}
+        + \frac{1}{R} \Big)^{-1}, \quad R = \min(1, \max(0, \mathrm{ROAD}))
+
+    0 where a term is 0.
+
+    Args:
+        model: classifier, images to logits.
+        images: normalised images, shape (N, C, H, W).
+        targets: explained classes, int64, shape (N,).
+        maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
+        cam: the method that made them.
+        percentiles: see :func:`~refinecam.metrics.functional.road`.
+        noise: likewise.
+        seed: likewise.
+        index: likewise.
+
+    Returns:
+        Shape (N,), in [0, 1]; higher is better. NaN where the map is constant.
+
+    Raises:
+        InputError: if shapes or ranges do not fit.
+    """
+    return MapEvaluation(
+        model, images, targets, maps, cam, percentiles=percentiles, noise=noise, seed=seed, index=index
+    ).arcc

@@ -1,0 +1,28 @@
+"""Coherency."""
+
+from torch import Tensor, nn
+
+from refinecam.metrics.functional.map_evaluation import MapEvaluation, Method
+
+
+def coherency(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, cam: Method) -> Tensor:
+    r"""Whether a method finds again what it has shown (Poppi et al., CVPRW 2021).
+
+    .. math:: \mathrm{Coherency} = \tfrac{1}{2}\big(1 + \rho(M(x),\, M(x \odot M(x)))\big)
+
+    ρ is Pearson's correlation; the second map is made from scratch by the whole method. Where it is constant, ρ is 0.
+
+    Args:
+        model: classifier, images to logits.
+        images: normalised images, shape (N, C, H, W).
+        targets: explained classes, int64, shape (N,).
+        maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
+        cam: the method that made them.
+
+    Returns:
+        Shape (N,), in [0, 1]; higher is better. NaN where the map is constant.
+
+    Raises:
+        InputError: if shapes or ranges do not fit.
+    """
+    return MapEvaluation(model, images, targets, maps, cam).coherency

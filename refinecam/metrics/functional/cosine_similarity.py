@@ -1,0 +1,35 @@
+"""Cosine to the ground truth."""
+
+import torch
+from torch import Tensor
+
+from refinecam.errors import InputError
+from refinecam.metrics.functional.formulas import check_maps
+
+
+def cosine_similarity(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Cosine of the angle between a map and the ground-truth mask.
+
+    .. math:: \cos(M, T) = \frac{\langle M, T \rangle}{\lVert M \rVert \lVert T \rVert}
+
+    Args:
+        maps: attribution maps, shape (N, 1, H, W), values in [0, 1].
+        masks: ground truth, same shape, values 0 and 1.
+
+    Returns:
+        Cosine of each pair, shape (N,), in [0, 1]; higher is better. NaN where a map or a mask is 0 everywhere.
+
+    Raises:
+        InputError: if the shapes differ or a value is out of range.
+
+    >>> import torch
+    >>> cosine_similarity(torch.ones(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))
+    tensor([0.5000])
+    """
+    check_maps(maps)
+    if masks.shape != maps.shape:
+        raise InputError(f"masks: expected the maps' shape {tuple(maps.shape)}, got {tuple(masks.shape)}")
+    if not ((masks == 0) | (masks == 1)).all():
+        raise InputError("masks: expected values 0 and 1 only")
+    a, b = maps.flatten(1).double(), masks.flatten(1).double()
+    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).to(torch.float32)

@@ -1,0 +1,56 @@
+"""What the scores are made of: small formulas on tensors, one value for each image."""
+
+import torch
+from torch import Tensor
+
+from refinecam.errors import InputError
+
+
+def check_maps(maps: Tensor, images: Tensor | None = None) -> None:
+    """Refuse maps of the wrong shape or range. A map with NaN or infinities passes: its score is NaN.
+
+    Raises:
+        InputError: naming what was expected.
+    """
+    if maps.ndim != 4 or maps.shape[1] != 1 or not maps.is_floating_point():
+        raise InputError(f"maps: expected a float tensor (N, 1, H, W), got {maps.dtype} {tuple(maps.shape)}")
+    if images is not None and (images.ndim != 4 or maps.shape != (len(images), 1, *images.shape[2:])):
+        raise InputError(
+            f"maps: expected one map a pixel of each image, images {tuple(images.shape)}, got {tuple(maps.shape)}"
+        )
+    outside = maps[((maps < 0) | (maps > 1)) & maps.isfinite()]
+    if len(outside):
+        raise InputError(
+            f"maps: expected values in [0, 1], got {outside[0].item():.4g}; min-max normalise each map first"
+        )
+
+
+def undefined(maps: Tensor) -> Tensor:
+    """Which maps say nothing, bool (N,): constant ones, and those with NaN or infinities."""
+    constant = maps.amin((1, 2, 3)) == maps.amax((1, 2, 3))
+    return constant | ~maps.isfinite().all(3).all(2).all(1)
+
+
+def relative_drop(before: Tensor, after: Tensor) -> Tensor:
+    """max(0, before - after) / before; 0 where before is 0."""
+    drop = (before - after).clamp(min=0)
+    return torch.where(before == 0, drop, drop / before)
+
+
+def pearson(a: Tensor, b: Tensor) -> Tensor:
+    """Pearson correlation of each pair of maps, in [-1, 1]; NaN where the first is constant, 0 where the second is.
+
+    A method that finds nothing in the masked image has given a map that tells nothing about the first one.
+    """
+    a, b = a.flatten(1).double(), b.flatten(1).double()
+    flat_a, flat_b = a.amin(1) == a.amax(1), b.amin(1) == b.amax(1)
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    norms = a.norm(dim=1) * b.norm(dim=1)
+    correlation = ((a * b).sum(1) / norms).clamp(-1, 1)
+    correlation = correlation.masked_fill(flat_b, 0).masked_fill(flat_a, torch.nan)
+    return correlation.float()
+
+
+def harmonic_mean(*terms: Tensor) -> Tensor:
+    """Harmonic mean of terms in [0, 1]; 0 where one of them is 0, NaN where one is NaN."""
+    return len(terms) / torch.stack([1 / term.clamp(min=0) for term in terms]).sum(0)

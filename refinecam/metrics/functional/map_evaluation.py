@@ -1,0 +1,142 @@
+"""What the scores of a batch of maps share, computed once."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from refinecam.errors import InputError
+from refinecam.eval_mode import eval_mode
+from refinecam.imputation import impute
+from refinecam.metrics.functional.complexity import complexity
+from refinecam.metrics.functional.cosine_similarity import cosine_similarity
+from refinecam.metrics.functional.formulas import check_maps, harmonic_mean, pearson, relative_drop, undefined
+from refinecam.metrics.functional.imputation import identities, noise_field
+from refinecam.metrics.functional.ranking import missing_pixels, relevance_ranks
+
+Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
+PERCENTILES = (20, 40, 60, 80)
+COPIES_AT_ONCE = 64
+
+
+class MapEvaluation:
+    """The maps of one batch and everything that can be scored about them, lazily, each part once.
+
+    Args:
+        model: classifier, images to logits (N, K). Left as it was.
+        images: normalised images, shape (N, C, H, W).
+        targets: explained class of each image, int64, shape (N,).
+        maps: attribution maps, shape (N, 1, H, W), in [0, 1].
+        method: the method that made them; Coherency asks it again.
+        masks: ground truth, shape (N, 1, H, W), 0 and 1, where known.
+        index: identity of each image, which seeds what is drawn for it; None takes the images' own values.
+        clean_confidence: softmax probability of the targets, shape (N,), where already known.
+        percentiles: shares of pixels that ROAD takes away.
+        noise: standard deviation of ROAD's noise, in normalised units.
+        seed: seed of ROAD's noise and of its order among equal pixels.
+
+    Raises:
+        InputError: if shapes or ranges do not fit.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        maps: Tensor,
+        method: Method | None = None,
+        *,
+        masks: Tensor | None = None,
+        index: Sequence[int] | Tensor | None = None,
+        clean_confidence: Tensor | None = None,
+        percentiles: Sequence[float] = PERCENTILES,
+        noise: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        check_maps(maps, images)
+        if targets.dtype != torch.int64 or targets.shape != images.shape[:1]:
+            raise InputError(
+                f"targets: expected an int64 tensor ({len(images)},), got {targets.dtype} {tuple(targets.shape)}"
+            )
+        self.model, self.images, self.targets, self.maps = model, images, targets, maps
+        self.method, self.masks, self.index = method, masks, index
+        self.percentiles, self.noise, self.seed = tuple(percentiles), noise, seed
+        if clean_confidence is not None:
+            self.clean_confidence = clean_confidence
+
+    @cached_property
+    def undefined(self) -> Tensor:
+        """Which maps are constant or not finite, bool (N,)."""
+        return undefined(self.maps)
+
+    @cached_property
+    def clean_confidence(self) -> Tensor:
+        """Softmax probability of the targets on the whole images, (N,)."""
+        return self._confidence(self.images, self.targets)
+
+    @cached_property
+    def masked_images(self) -> Tensor:
+        """Images times maps, after normalisation: 0 is the mean colour. (N, C, H, W)."""
+        return self.images * self.maps.to(self.images)
+
+    @cached_property
+    def average_drop(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.average_drop`."""
+        return relative_drop(self.clean_confidence, self._confidence(self.masked_images, self.targets))
+
+    @cached_property
+    def complexity(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.complexity`."""
+        return complexity(self.maps)
+
+    @cached_property
+    def coherency(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.coherency`."""
+        if self.method is None:
+            raise InputError("method: Coherency, ADCC and ARCC ask the attribution method again; pass it")
+        return (pearson(self.maps, self.method(self.model, self.masked_images, self.targets)) + 1) / 2
+
+    @cached_property
+    def adcc(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.adcc`."""
+        return harmonic_mean(self.coherency, 1 - self.complexity, 1 - self.average_drop)
+
+    @cached_property
+    def road(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.road`."""
+        step = max(1, COPIES_AT_ONCE // (2 * len(self.percentiles)))
+        keys = identities(self.images, self.index)
+        parts = [self._road(slice(i, i + step), keys[i : i + step]) for i in range(0, len(self.images), step)]
+        road = torch.cat(parts) if parts else self.clean_confidence
+        return road.masked_fill(~self.maps.isfinite().all(3).all(2).all(1), torch.nan)
+
+    @cached_property
+    def arcc(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.arcc`."""
+        return harmonic_mean(self.coherency, 1 - self.complexity, self.road.clamp(0, 1))
+
+    @cached_property
+    def cosine_similarity(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.cosine_similarity`."""
+        if self.masks is None:
+            raise InputError("masks: the cosine to the ground truth needs it; pass masks")
+        return cosine_similarity(self.maps, self.masks)
+
+    def _road(self, rows: slice, keys: Sequence[int]) -> Tensor:
+        """ROAD of a few images, all of their imputed copies in one forward pass."""
+        images = self.images[rows]
+        missing = missing_pixels(relevance_ranks(self.maps[rows], self.seed, keys), self.percentiles)
+        copies = missing.shape[1]
+        filled = impute(images.repeat_interleave(copies, 0), missing.flatten(0, 1)).unflatten(0, (-1, copies))
+        filled = filled + missing * noise_field(images, self.noise, self.seed, keys).unsqueeze(1)
+        targets = self.targets[rows].repeat_interleave(copies)
+        confidence = self._confidence(filled.flatten(0, 1), targets).unflatten(0, (-1, 2, copies // 2))
+        return (confidence[:, 0] - confidence[:, 1]).mean(1)
+
+    @torch.no_grad()
+    def _confidence(self, images: Tensor, targets: Tensor) -> Tensor:
+        with eval_mode(self.model):
+            logits = self.model(images)
+        return logits.float().softmax(1).gather(1, targets[:, None]).squeeze(1)

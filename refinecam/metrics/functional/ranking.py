@@ -1,0 +1,54 @@
+"""Which pixels go first: exact fractions by rank, ties broken by a seeded draw."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refinecam.errors import InputError
+from refinecam.seeding import generator
+
+
+def relevance_ranks(maps: Tensor, seed: int, keys: Sequence[int]) -> Tensor:
+    """Rank of each pixel from least (0) to most relevant (H * W - 1).
+
+    Args:
+        maps: shape (N, 1, H, W).
+        seed: seed of the order among equal pixels.
+        keys: identity of each image.
+
+    Returns:
+        Ranks, int64, shape (N, 1, H, W), all different within an image.
+    """
+    if not len(maps):
+        return torch.zeros(maps.shape, dtype=torch.int64, device=maps.device)
+    flat = maps.flatten(1)
+    draws = [generator(seed, "road/ties", key).permutation(flat.shape[1]) for key in keys]
+    shuffle = torch.from_numpy(np.stack(draws)).to(maps.device)
+    order = shuffle.gather(1, flat.gather(1, shuffle).argsort(dim=1, stable=True))
+    places = torch.arange(flat.shape[1], device=maps.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view(maps.shape)
+
+
+def missing_pixels(ranks: Tensor, percentiles: Sequence[float]) -> Tensor:
+    """Masks of the pixels that ROAD takes away.
+
+    Args:
+        ranks: from :func:`relevance_ranks`, shape (N, 1, H, W).
+        percentiles: shares to take away, in percent, each in (0, 100).
+
+    Returns:
+        bool, shape (N, 2 * P, 1, H, W): for each percentile the least relevant pixels (LeRF), then for each
+        percentile the most relevant (MoRF).
+
+    Raises:
+        InputError: if a percentile is out of range.
+    """
+    if not percentiles or not all(0 < p < 100 for p in percentiles):
+        raise InputError(f"percentiles: expected numbers in (0, 100), got {tuple(percentiles)}")
+    total = ranks.shape[2] * ranks.shape[3]
+    counts = [round(total * p / 100) for p in percentiles]
+    least = [ranks < count for count in counts]
+    most = [ranks >= total - count for count in counts]
+    return torch.stack(least + most, 1)
