@@ -1,6 +1,8 @@
 """The command lines: the classes' typed signatures are the config's schema."""
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ from refinecam.callbacks import FinalMetrics, TrainingPictures
 from refinecam.data import ShapesDataModule
 from refinecam.errors import InputError
 from refinecam.evaluation import Evaluator
-from refinecam.models import Classifier
+from refinecam.models import Classifier, read_checkpoint
 
 
 class _CLI(LightningCLI):
@@ -48,15 +50,15 @@ class EvaluateCLI(_CLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the folder for the results."""
         super().add_arguments_to_parser(parser)
-        parser.add_argument(
-            "--output", type=str, default="runs/evaluation", help="folder for tables, figure and logs"
-        )
+        parser.add_argument("--output", type=str, default="runs/evaluation", help="folder for tables, figure and logs")
         parser.link_arguments("output", "model.output")
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Log to TensorBoard in the output folder, unless the config says otherwise."""
         if self._get(self.config_init, "trainer.logger") in (None, True):
-            kwargs["logger"] = TensorBoardLogger(self._get(self.config_init, "output"), name="", default_hp_metric=False)
+            kwargs["logger"] = TensorBoardLogger(
+                self._get(self.config_init, "output"), name="", default_hp_metric=False
+            )
         return super().instantiate_trainer(**kwargs)
 
 
@@ -72,6 +74,8 @@ def train(args: Sequence[str] | None = None) -> None:
         trainer_defaults={"reload_dataloaders_every_n_epochs": 1},
         parser_kwargs={"description": TrainCLI.__doc__},
     )
+    if cli.config.ckpt_path:
+        read_checkpoint(cli.config.ckpt_path, cli.config.model.backbone)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     cli.trainer.test(cli.model, cli.datamodule, ckpt_path=best, weights_only=True)
@@ -100,6 +104,8 @@ def evaluate(args: Sequence[str] | None = None) -> None:
 
 def run(entry: Callable[[], None]) -> None:
     """Run an entry point; input that cannot be used ends it with one line instead of a traceback."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
     try:
         entry()
     except InputError as error:

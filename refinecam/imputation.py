@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refinecam.errors import InputError
+
 TOLERANCE = 3e-6
 MAX_ITERATIONS = 100
+COARSEST = 4
 
 
 def impute(images: Tensor, missing: Tensor) -> Tensor:
@@ -32,14 +35,10 @@ def impute(images: Tensor, missing: Tensor) -> Tensor:
         InputError: if the shapes do not belong together or ``missing`` is not bool.
     """
     if images.ndim != 4 or not images.is_floating_point():
-        raise InputError(
-            f"images: expected a float tensor (N, C, H, W), got {images.dtype} {tuple(images.shape)}"
-        )
+        raise InputError(f"images: expected a float tensor (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
     expected = (len(images), 1, *images.shape[2:])
     if missing.dtype != torch.bool or missing.shape != expected:
-        raise InputError(
-            f"missing: expected a bool tensor {expected}, got {missing.dtype} {tuple(missing.shape)}"
-        )
+        raise InputError(f"missing: expected a bool tensor {expected}, got {missing.dtype} {tuple(missing.shape)}")
     known = ~missing
     # Only differences to the mean of the known pixels are solved for: a constant surrounding is then exact at once.
     values = images.float().masked_fill(missing, 0)
@@ -70,8 +69,10 @@ def _levels(missing: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         diagonal = _neighbours(torch.ones_like(unknown[:1]))
         # A 1 x 1 grid has no neighbours; its diagonal is never used, only kept from dividing by zero.
         levels.append((unknown, diagonal, unknown / diagonal.clamp(min=1e-6)))
+        if min(unknown.shape[2:]) < COARSEST:
+            return levels
         unknown = (F.avg_pool2d(unknown, 2, ceil_mode=True, count_include_pad=False) == 1).float()
-        if min(unknown.shape[2:]) < 2 or not unknown.any():
+        if not unknown.any():
             return levels
 
 
@@ -81,14 +82,18 @@ def _apply(x: Tensor, level: tuple[Tensor, Tensor, Tensor]) -> Tensor:
 
 
 def _v_cycle(residual: Tensor, levels: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """Approximate solution for ``residual``: Jacobi smoothing (optimal undamped for this stencil) on every grid."""
+    """Approximate solution for ``residual``: Jacobi smoothing (optimal undamped for this stencil) on every grid.
+
+    A grid without coarser ones is treated as if these had no unknown cells: what becomes of an image does not depend
+    on how deep the grids of its companions in the batch go.
+    """
     inverse = levels[0][2]
+    height, width = residual.shape[2:]
     x = residual * inverse
     if len(levels) == 1:
-        for _ in range(4):
+        for _ in range(4 if min(height, width) < COARSEST else 1):
             x = x + inverse * (residual - _apply(x, levels[0]))
         return x
-    height, width = residual.shape[2:]
     rest = F.pad(residual - _apply(x, levels[0]), (0, width % 2, 0, height % 2))
     coarse = rest[..., ::2, ::2] + rest[..., 1::2, ::2] + rest[..., ::2, 1::2] + rest[..., 1::2, 1::2]
     correction = _v_cycle(coarse * levels[1][0], levels[1:])
@@ -108,16 +113,13 @@ def _solve(right: Tensor, levels: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor
 
     x, residual = torch.zeros_like(right), right
     goal = dot(right, right) * TOLERANCE**2
-    direction = previous = None
+    direction, previous, scale = torch.zeros_like(right), right, torch.ones_like(goal)
     for _ in range(MAX_ITERATIONS):
         active = dot(residual, residual) > goal
         if not active.any():
             break
         z = _v_cycle(residual, levels)
-        if direction is None:
-            direction = z
-        else:
-            direction = z + direction * (dot(z, residual - previous) / scale)
+        direction = z + direction * (dot(z, residual - previous) / scale)
         product = _apply(direction, levels[0])
         scale = dot(z, residual)
         curvature = dot(direction, product)

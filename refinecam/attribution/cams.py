@@ -25,7 +25,7 @@ class CAM(AttributionMethod):
         self.stage: int | str = stage
 
     def __repr__(self) -> str:
-        return f"{self.name}(stage={self.stage!r})"
+        return f"{type(self).__name__}(stage={self.stage!r})"
 
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Map at ``stage``, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
@@ -62,6 +62,11 @@ class GradCAM(CAM):
 
 class GradCAMPlusPlus(CAM):
     """Channels weighted by their positive gradients, scaled pixel by pixel (Chattopadhyay et al., WACV 2018)."""
+
+    @property
+    def name(self) -> str:
+        """The name that everybody writes."""
+        return "GradCAM++"
 
     def weigh(self, record: LayerRecord) -> Tensor:
         r"""Sum over channels of weight times activation, with pixel weights g²/(2g² + g³·ΣA)."""

@@ -82,8 +82,9 @@ def record_layers(model: nn.Module, image: Tensor, target: Tensor, layers: Seque
             raise InputError(f"stage: layer {missing[0]!r} did not run for this input")
         score = logits.gather(1, target[:, None]).sum()
         tensors = [outputs[name] for name in layers]
-        gradients = torch.autograd.grad(score, tensors, allow_unused=True) if score.requires_grad else [None]
-        if any(gradient is None for gradient in gradients):
+        found = torch.autograd.grad(score, tensors, allow_unused=True) if score.requires_grad else ()
+        gradients = [gradient for gradient in found if gradient is not None]
+        if len(gradients) < len(layers):
             raise InputError(f"stage: the class score does not depend on one of the layers {', '.join(layers)}")
     return [
         LayerRecord(to_nchw(model, output.detach(), name), to_nchw(model, gradient, name))
@@ -100,6 +101,6 @@ def check_logits(logits: Any, target: Tensor) -> None:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(target):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"model: expected logits ({len(target)}, classes), got {shape}")
-    if len(target) and not (0 <= int(target.min()) and int(target.max()) < logits.shape[1]):
+    if len(target) and not (int(target.min()) >= 0 and int(target.max()) < logits.shape[1]):
         wrong = target[(target < 0) | (target >= logits.shape[1])][0].item()
         raise InputError(f"target: class {wrong} is not one of the model's {logits.shape[1]} classes")

@@ -25,7 +25,8 @@ def stage_layers(model: nn.Module) -> list[str]:
         pools = [f"features.{n}" for n, m in model.features.named_children() if isinstance(m, nn.MaxPool2d)]
         return pools[-STAGES:]
     if isinstance(model, SwinTransformer):
-        return [f"layers.{i}.blocks.{len(layer.blocks) - 1}.norm1" for i, layer in enumerate(model.layers)]
+        blocks = [f"layers.{i}.blocks" for i in range(len(model.layers))]
+        return [f"{name}.{len(list(model.get_submodule(name).children())) - 1}.norm1" for name in blocks]
     info = getattr(model, "feature_info", None)
     if not info:
         raise InputError(

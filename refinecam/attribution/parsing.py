@@ -10,8 +10,7 @@ from refinecam.attribution.trivial import All1sCAM, HalfCAM, RandomCAM
 from refinecam.errors import InputError
 
 METHODS: Mapping[str, type[AttributionMethod]] = {
-    method.__name__: method
-    for method in (GradCAM, GradCAMPlusPlus, LayerCAM, RefineCAM, RandomCAM, HalfCAM, All1sCAM)
+    method.__name__: method for method in (GradCAM, GradCAMPlusPlus, LayerCAM, RefineCAM, RandomCAM, HalfCAM, All1sCAM)
 }
 
 
@@ -25,7 +24,7 @@ def parse_methods(text: str | Sequence[str]) -> list[AttributionMethod]:
         InputError: naming what cannot be read, and what exists.
 
     >>> [method.name for method in parse_methods("GradCAM++, LayerCAM(stage=0), RefineCAM(LayerCAM, stage=1)")]
-    ['GradCAMPlusPlus', 'LayerCAM', 'RefineCAM(LayerCAM)']
+    ['GradCAM++', 'LayerCAM', 'RefineCAM(LayerCAM)']
     """
     methods: list[AttributionMethod] = []
     for part in [text] if isinstance(text, str) else text:
@@ -50,7 +49,7 @@ def _method(node: ast.expr) -> AttributionMethod:
     args = [_value(arg) for arg in call.args]
     options = {keyword.arg: _value(keyword.value) for keyword in call.keywords if keyword.arg}
     try:
-        return METHODS[name](*args, **options)  # type: ignore[arg-type]
+        return METHODS[name](*args, **options)
     except TypeError as error:
         raise InputError(f"methods: {ast.unparse(call)}: {error}") from error
 

@@ -45,7 +45,7 @@ class RefineCAM(AttributionMethod):
         self.aggregator: str = aggregator
 
     def __repr__(self) -> str:
-        return f"RefineCAM({self.cam.name}(), aggregator={self.aggregator!r}, stage={self.stage!r})"
+        return f"RefineCAM({self.cam!r}, aggregator={self.aggregator!r}, stage={self.stage!r})"
 
     @property
     def name(self) -> str:

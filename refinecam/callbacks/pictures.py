@@ -75,15 +75,13 @@ class TrainingPictures(L.Callback):
         step = trainer.global_step
         classes = getattr(trainer.datamodule, "classes", range(len(counts)))  # type: ignore[attr-defined]
         writer.add_figure("val/confusion", confusion_figure(counts, [str(name) for name in classes]), step)
-        fixed, network = self.fixed, pl_module.network
+        fixed, network = self.fixed, pl_module.get_submodule("network")
         images = _colours(trainer, fixed["image"])
         with torch.no_grad():
             chances, predicted = pl_module(fixed["image"]).float().softmax(1).max(1)
         verdicts = [
             f"{classes[label]}\n→ {classes[guess]} {chance:.0%}"
-            for label, guess, chance in zip(
-                fixed["label"].tolist(), predicted.tolist(), chances.tolist(), strict=True
-            )
+            for label, guess, chance in zip(fixed["label"].tolist(), predicted.tolist(), chances.tolist(), strict=True)
         ]
         writer.add_figure("val/predictions", overlay_figure(images, {}, fixed.get("mask"), verdicts), step)
         maps = {method.name: method(network, fixed["image"], fixed["label"]) for method in self.methods}

@@ -77,7 +77,7 @@ def jitter(image: Image, rng: Generator) -> Image:
     grey = np.full((3, 3), 1 / 3)
     colour = contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
     shift = 127.5 * (1 - contrast) + brightness
-    return cv2.transform(image, np.column_stack([colour, shift]))
+    return np.asarray(cv2.transform(image, np.column_stack([colour, shift])), np.uint8)
 
 
 def perlin(rng: Generator, shape: tuple[int, int], cells: int = 4) -> NDArray[np.float64]:
@@ -118,4 +118,6 @@ def _fit(picture: Image, canvas: int) -> Image:
     if scale == 1:
         return picture
     size = max(canvas, round(width * scale)), max(canvas, round(height * scale))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return np.asarray(
+        cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8
+    )

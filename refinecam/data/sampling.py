@@ -7,6 +7,8 @@ from torch.distributed import get_rank, get_world_size, is_available, is_initial
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from refinecam.errors import InputError
+
 
 class UnpaddedDistributedSampler(DistributedSampler):
     """Deals the indices 0, 1, 2, … to the processes in turn and never repeats one.
@@ -35,9 +37,7 @@ def evaluation_loader(dataset: Dataset, batch_size: int, num_workers: int = 0) -
     world, rank = (get_world_size(), get_rank()) if distributed else (1, 0)
     count = len(dataset)  # type: ignore[arg-type]
     if count < world:
-        raise InputError(
-            f"{count} samples cannot be dealt to {world} processes: use at most {count} --trainer.devices"
-        )
+        raise InputError(f"{count} samples cannot be dealt to {world} processes: use at most {count} --trainer.devices")
     sampler = UnpaddedDistributedSampler(dataset, world, rank)  # type: ignore[arg-type]
     options: dict[str, Any] = {"persistent_workers": num_workers > 0}
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, **options)

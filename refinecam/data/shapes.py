@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from refinecam.errors import InputError
 from refinecam.data.backgrounds import Backgrounds
 from refinecam.data.transforms import JointTransform
+from refinecam.errors import InputError
 from refinecam.seeding import generator
 
 CLASSES = (
@@ -94,7 +94,7 @@ class ShapesDataset(Dataset):
             if not 0 < crop <= transform.canvas:
                 raise InputError(f"crop: expected 1 to {transform.canvas} pixels, the canvas, got {crop}")
             self.transform = JointTransform(crop, crop, transform.mean, transform.std)
-        elif 2 * self.margin > transform.image_size:
+        elif 2 * self.margin >= transform.image_size:
             raise InputError(
                 f"bands: shapes of {2 * (self.margin - 1):.0f} px do not fit into {transform.image_size} px"
             )
@@ -119,7 +119,7 @@ class ShapesDataset(Dataset):
                 size = float(self._rng("crop", index).uniform(0.5, 0.9)) * self.crop
             margin = size / 2 + 1
         border = (canvas - self.transform.image_size) / 2
-        low, high = border + margin, canvas - border - margin
+        low, high = border + margin, canvas - 1 - border - margin
         x, y = (low + shares * (high - low)).tolist()
         background = self.backgrounds.view(self._rng("background", index), canvas)
         mask = shape_mask(label, (x, y), size, rotation, canvas)
@@ -139,9 +139,7 @@ class ShapesDataset(Dataset):
         return generator(self.seed, f"{self.split}/{factor}", index)
 
 
-def shape_mask(
-    label: int, centre: tuple[float, float], size: float, rotation: float, canvas: int
-) -> NDArray[np.uint8]:
+def shape_mask(label: int, centre: tuple[float, float], size: float, rotation: float, canvas: int) -> NDArray[np.uint8]:
     """Pixels of one shape, not anti-aliased.
 
     Args:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import lightning as L
 from torch.utils.data import DataLoader
 
-from refinecam.errors import InputError
 from refinecam.data.backgrounds import Backgrounds
 from refinecam.data.folder import SPLITS, read_splits
 from refinecam.data.sampling import evaluation_loader
 from refinecam.data.scenes import crowd_scene
 from refinecam.data.shapes import BANDS, CLASSES, ShapesDataset
 from refinecam.data.transforms import JointTransform
+from refinecam.errors import InputError
 from refinecam.seeding import generator
 
 STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
@@ -89,8 +89,7 @@ class ShapesDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read or draw the backgrounds of the splits that ``stage`` needs."""
-        trainer = self.trainer
-        if stage == "fit" and self.curriculum and trainer and trainer.reload_dataloaders_every_n_epochs != 1:
+        if stage == "fit" and self.curriculum and not self._reloaded():
             raise InputError(
                 "curriculum: crops change between epochs; add --trainer.reload_dataloaders_every_n_epochs 1"
             )
@@ -127,9 +126,8 @@ class ShapesDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """New samples for the current epoch, if loaders are reloaded with every epoch."""
-        trainer = self.trainer
-        reloaded = trainer is not None and trainer.reload_dataloaders_every_n_epochs == 1
-        dataset = self.training_set(trainer.current_epoch if trainer is not None else 0)
+        reloaded = self._reloaded()
+        dataset = self.training_set(self.trainer.current_epoch if reloaded and self.trainer else 0)
         return DataLoader(
             dataset,
             self.batch_size,
@@ -138,6 +136,9 @@ class ShapesDataModule(L.LightningDataModule):
             persistent_workers=self.num_workers > 0 and not reloaded,
             drop_last=len(dataset) >= self.batch_size,
         )
+
+    def _reloaded(self) -> bool:
+        return getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) == 1
 
     def val_dataloader(self) -> DataLoader:
         """Whole validation images, each once."""

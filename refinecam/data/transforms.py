@@ -16,6 +16,8 @@ from albumentations.pytorch import ToTensorV2
 from numpy.typing import NDArray
 from torch import Tensor
 
+from refinecam.errors import InputError
+
 INTERPOLATION = {
     "nearest": cv2.INTER_NEAREST,
     "bilinear": cv2.INTER_LINEAR,

@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MeanMetric
 
 from refinecam.attribution import AttributionMethod, parse_methods
@@ -87,24 +87,33 @@ class Evaluator(L.LightningModule):
         else:
             self.network = load_network(checkpoint, backbone, image_size)
         self.scores, self.names = scores, list(scores or [])
-        self.metrics = nn.ModuleList()
+        self.metrics: list[list[PerImageMean]] = []
         self.accuracy = MeanMetric()
         self.shown = 0
+
+    def setup(self, stage: str) -> None:
+        """Refuse data of other classes than the network's."""
+        classes = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
+        known = getattr(self.network, "num_classes", None)
+        if classes is not None and known is not None and len(classes) != known:
+            raise InputError(
+                f"checkpoint: the network tells {known} classes apart, the data has {len(classes)}; "
+                "use --model.checkpoint with one that was trained on this data"
+            )
 
     def on_test_start(self) -> None:
         """Prepare the output folder and the metrics."""
         if self.trainer.is_global_zero:
             self.results.start()
         self.trainer.strategy.barrier()
-        self.metrics = nn.ModuleList()
+        self.metrics = []
         self.shown = 0
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Explain and score one batch by every method."""
         if not self.metrics:
             self.names = self.scores or [name for name in SCORES if name != "cosine_similarity" or "mask" in batch]
-            self.metrics = nn.ModuleList(nn.ModuleList(SCORES[name]() for name in self.names) for _ in self.methods)
-            self.metrics.to(self.device)
+            self.metrics = [[SCORES[name]().to(self.device) for name in self.names] for _ in self.methods]
         logits = self.network(batch["image"])
         predicted = logits.argmax(1)
         correct = predicted == batch["label"]

@@ -65,7 +65,14 @@ def confusion_figure(counts: Tensor, classes: Sequence[str]) -> Figure:
     axis.set_ylabel("true")
     if len(classes) <= 20:
         for (i, j), count in np.ndenumerate(matrix):
-            axis.text(j, i, str(int(count)), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
+            axis.text(
+                j,
+                i,
+                str(int(count)),
+                ha="center",
+                va="center",
+                color="white" if shares[i, j] > 0.5 else "black",
+            )
     return figure
 
 

@@ -24,12 +24,14 @@ class ResultsFolder:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.parts = self.folder / "parts"
+        self.kept = self.folder / "parts-maps"
 
     def start(self) -> None:
         """Make the folder and clear the parts that an interrupted run may have left."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.parts, ignore_errors=True)
-        (self.parts / "maps").mkdir(parents=True)
+        for folder in (self.parts, self.kept):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
 
     def add_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows of one batch; ``name`` is the batch's own among all processes."""
@@ -37,11 +39,11 @@ class ResultsFolder:
 
     def add_maps(self, index: int, content: Mapping[str, Any]) -> None:
         """Keep one image with its maps for the figure."""
-        torch.save(dict(content), self.parts / "maps" / f"{index:09d}.pt")
+        torch.save(dict(content), self.kept / f"{index:09d}.pt")
 
     def maps(self, count: int) -> list[dict[str, Any]]:
         """The kept images with the lowest indices."""
-        return [torch.load(path, weights_only=True) for path in sorted((self.parts / "maps").iterdir())[:count]]
+        return [torch.load(path, weights_only=True) for path in sorted(self.kept.iterdir())[:count]]
 
     def merge(self) -> pd.DataFrame:
         """Join the parts into ``per_image.parquet``, sorted by image, in the order of the methods."""
@@ -53,3 +55,4 @@ class ResultsFolder:
     def finish(self) -> None:
         """Remove the parts, once everything made of them is written."""
         shutil.rmtree(self.parts)
+        shutil.rmtree(self.kept)

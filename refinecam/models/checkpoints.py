@@ -25,14 +25,7 @@ def load_network(checkpoint: str | Path, backbone: str, image_size: int | None =
     Raises:
         InputError: if the file is missing, is no checkpoint of a classifier, or belongs to another backbone.
     """
-    content = _read(Path(checkpoint))
-    found = content.get("hyper_parameters", {}).get("backbone")
-    if found is None or "state_dict" not in content:
-        raise InputError(f"checkpoint: {checkpoint} was not written by train.py: it has no weights and backbone")
-    if found != backbone:
-        raise InputError(
-            f"checkpoint: {checkpoint} holds a {found!r}, not a {backbone!r}; use --model.backbone {found}"
-        )
+    content = read_checkpoint(checkpoint, backbone)
     num_classes = content["hyper_parameters"]["num_classes"]
     network = create_backbone(backbone, pretrained=False, num_classes=num_classes, image_size=image_size)
     prefix = "network."
@@ -45,14 +38,23 @@ def load_network(checkpoint: str | Path, backbone: str, image_size: int | None =
     return network.eval()
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_checkpoint(checkpoint: str | Path, backbone: str) -> dict[str, Any]:
+    """Read a checkpoint that train.py wrote and make sure that it belongs to ``backbone``.
+
+    Raises:
+        InputError: if it is missing, unreadable, of another origin or of another backbone.
+    """
+    path = Path(checkpoint)
     if not path.is_file():
         raise InputError(f"checkpoint: there is no file {path}; train.py writes one, or name another")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise InputError(f"checkpoint: {path} cannot be read as weights: {reason}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"checkpoint: {path} holds a {type(content).__name__}, not a training checkpoint")
+    found = content.get("hyper_parameters", {}).get("backbone") if isinstance(content, dict) else None
+    if found is None or "state_dict" not in content:
+        raise InputError(f"checkpoint: {path} was not written by train.py: it has no weights and backbone")
+    if found != backbone:
+        raise InputError(f"checkpoint: {path} holds a {found!r}, not a {backbone!r}; use --model.backbone {found}")
     return content

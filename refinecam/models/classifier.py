@@ -1,11 +1,12 @@
 """The LightningModule that trains a backbone."""
 
 from math import cos, pi
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -44,11 +45,11 @@ class Classifier(L.LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         network = create_backbone(backbone, pretrained, num_classes, image_size)
-        self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: nn.Module = network.to(memory_format=torch.channels_last)
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.band_accuracies = nn.ModuleList()
+        self.band_accuracies: list[MulticlassAccuracy] = []
         self.progress = 0.0
 
     def forward(self, image: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ class Classifier(L.LightningModule):
         """Make one accuracy for each size band of the data."""
         bands = getattr(getattr(self.trainer, "datamodule", None), "bands", ())
         classes = self.hparams["num_classes"]
-        self.band_accuracies = nn.ModuleList(MulticlassAccuracy(classes, average="micro") for _ in bands)
+        self.band_accuracies = [MulticlassAccuracy(classes, average="micro").to(self.device) for _ in bands]
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Note the share of the training that is over: the schedule's clock, whatever the epochs' lengths."""
@@ -90,10 +91,14 @@ class Classifier(L.LightningModule):
             rows = batch["band"] == band
             if rows.any():
                 accuracy.update(logits[rows], batch["label"][rows])
-            self.log(f"test/accuracy_band{band}", accuracy, on_step=False, on_epoch=True)
         return logits
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def on_test_epoch_end(self) -> None:
+        """Log the accuracy of each size band."""
+        for band, accuracy in enumerate(self.band_accuracies):
+            self.log(f"test/accuracy_band{band}", accuracy.compute())
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a schedule over the share of the training that is over."""
         optimizer = AdamW(
             self.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"]

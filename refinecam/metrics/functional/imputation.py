@@ -11,7 +11,11 @@ from refinecam.seeding import content_keys, generator
 
 
 def noisy_linear_imputation(
-    images: Tensor, missing: Tensor, noise: float = 0.01, seed: int = 0, index: Sequence[int] | Tensor | None = None
+    images: Tensor,
+    missing: Tensor,
+    noise: float = 0.01,
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
 ) -> Tensor:
     """Fill missing pixels with the weighted mean of their neighbours and add a little noise (Rong et al., 2022).
 

@@ -1,0 +1,46 @@
+# Everything a newcomer needs; python3.11 and make are enough.
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint benchmark tensorboard clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(STAMP)  ## make the environment in .venv (done by every other target when it is out of date)
+
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## train a ResNet18 on shapes from scratch, score CAMs and RefineCAM (about 10 minutes on 2 cores)
+	$(RUN) train.py --config configs/train/demo.yaml
+	$(RUN) evaluate.py --config configs/evaluate/demo.yaml
+	@echo "Figure:      runs/demo/evaluation/maps.png"
+	@echo "TensorBoard: $(VENV)/bin/tensorboard --logdir runs/demo"
+
+test: $(STAMP)  ## lint, type check and the tests (a few minutes)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest
+
+test-slow: $(STAMP)  ## the tests that take minutes each
+	$(RUN) -m pytest -m slow
+
+lint: $(STAMP)  ## format and fix what can be fixed
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+benchmark: $(STAMP)  ## print how fast data, maps and scores are
+	$(RUN) -m tests.benchmarks.run
+
+tensorboard: $(STAMP)  ## look at the demo's curves and pictures
+	$(VENV)/bin/tensorboard --logdir runs/demo
+
+clean:  ## remove the environment and caches; results and data stay
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache .benchmarks

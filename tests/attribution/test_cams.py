@@ -1,0 +1,187 @@
+"""Each CAM against grad-cam 1.5.7 on each of the four backbones, and its contract."""
+
+import numpy as np
+import pytest
+import pytorch_grad_cam as oracle
+import torch
+from pytorch_grad_cam.refine_cam import RefineCAM as OracleRefineCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from refinecam.attribution import GradCAM, GradCAMPlusPlus, LayerCAM, RefineCAM
+from refinecam.attribution.layers import stage_layers
+from refinecam.attribution.method import normalise
+from tests.conftest import BACKBONES, SIZE
+
+CAMS = {GradCAM: oracle.GradCAM, GradCAMPlusPlus: oracle.GradCAMPlusPlus, LayerCAM: oracle.LayerCAM}
+STAGES = {
+    "vgg11": ["features.5", "features.10", "features.15", "features.20"],
+    "resnet18": ["layer1", "layer2", "layer3", "layer4"],
+    "swin_tiny_patch4_window7_224": [f"layers.{i}.blocks.{b}.norm1" for i, b in enumerate((1, 1, 5, 1))],
+    "convnext_tiny": ["stages.0", "stages.1", "stages.2", "stages.3"],
+}
+TARGETS = [0, 4, 2]
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(5))
+
+
+def by_oracle(kind, network, name, batch, layers):
+    reshape = (lambda t: t.permute(0, 3, 1, 2)) if "swin" in name else None
+    modules = [network.get_submodule(layer) for layer in layers]
+    targets = [ClassifierOutputTarget(target) for target in TARGETS]
+    with kind(network, modules, reshape_transform=reshape) as cam:
+        return torch.from_numpy(np.asarray(cam(batch, targets))).unsqueeze(1)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_stages_are_those_of_the_protocol(name, backbones):
+    assert stage_layers(backbones[name]) == STAGES[name]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("cam", CAMS)
+def test_equals_the_oracle_at_every_stage(cam, name, backbones, batch):
+    network = backbones[name]
+    for stage, layer in enumerate(STAGES[name]):
+        expected = by_oracle(CAMS[cam], network, name, batch, [layer])
+        found = cam(stage=stage)(network, batch, torch.tensor(TARGETS))
+        # normalised again, because the oracle divides by the range plus 1e-7
+        torch.testing.assert_close(found, normalise(expected), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("cam", CAMS)
+def test_refined_map_equals_the_oracle(cam, name, backbones, batch):
+    network = backbones[name]
+    reshape = (lambda t: t.permute(0, 3, 1, 2)) if "swin" in name else None
+    modules = [network.get_submodule(layer) for layer in STAGES[name]]
+    refined = OracleRefineCAM(network, modules, reshape_transform=reshape, base_method=CAMS[cam])
+    expected = torch.from_numpy(refined(batch, [ClassifierOutputTarget(t) for t in TARGETS])).unsqueeze(1)
+    for base in refined.base_cam_per_layer:
+        base.activations_and_grads.release()
+    found = RefineCAM(cam())(network, batch, torch.tensor(TARGETS))
+    torch.testing.assert_close(found, normalise(expected), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "cam", [GradCAM(), GradCAMPlusPlus(), LayerCAM("stem"), RefineCAM(LayerCAM(), layers=["stem", "deep"])]
+)
+class TestContract:
+    @pytest.fixture(autouse=True)
+    def _last_stage(self, cam):
+        if getattr(cam, "stage", None) == -1:
+            cam.stage = "deep"
+
+    def test_batch_equals_its_samples(self, cam, tiny_net, images, targets):
+        together = cam(tiny_net, images, targets)
+        alone = torch.cat([cam(tiny_net, images[i : i + 1], targets[i : i + 1]) for i in range(len(images))])
+        assert together.shape == (5, 1, 24, 32)
+        assert together.amin((1, 2, 3)).eq(0).all()
+        assert together.amax((1, 2, 3)).eq(1).all()
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+    def test_training_mode_and_no_grad_do_not_matter(self, cam, tiny_net, images, targets):
+        expected = cam(tiny_net, images, targets)
+        tiny_net.train()
+        with torch.no_grad():
+            assert torch.equal(cam(tiny_net, images, targets), expected)
+        assert all(module.training for module in tiny_net.modules())
+
+    def test_frozen_model_gives_the_same_map(self, cam, tiny_net, images, targets):
+        expected = cam(tiny_net, images, targets)
+        tiny_net.requires_grad_(False)
+        torch.testing.assert_close(cam(tiny_net, images, targets), expected)
+        assert not any(p.requires_grad for p in tiny_net.parameters())
+
+    @pytest.mark.parametrize("trouble", ["none", "wrong target", "failing forward"])
+    def test_leaves_no_trace(self, cam, tiny_net, images, targets, trouble):
+        tiny_net.deep.train()
+        before = {k: v.clone() for k, v in tiny_net.state_dict().items()}
+        if trouble == "wrong target":
+            with pytest.raises(ValueError, match="target: class 9 is not one of the model's 6 classes"):
+                cam(tiny_net, images, torch.tensor([0, 9, 0, 0, 0]))
+        elif trouble == "failing forward":
+            tiny_net.head.forward = lambda x: 1 / 0
+            with pytest.raises(ZeroDivisionError):
+                cam(tiny_net, images, targets)
+        else:
+            cam(tiny_net, images, targets)
+        for module in tiny_net.modules():
+            assert not module._forward_hooks
+            assert not module._backward_hooks
+        assert tiny_net.deep.training
+        assert not tiny_net.stem.training
+        assert all(p.requires_grad and p.grad is None for p in tiny_net.parameters())
+        assert all(torch.equal(v, before[k]) for k, v in tiny_net.state_dict().items())
+
+    def test_inference_mode_is_refused(self, cam, tiny_net, images, targets):
+        with torch.inference_mode(), pytest.raises(ValueError, match=r"Trainer\(inference_mode=False\)"):
+            cam(tiny_net, images, targets)
+
+    def test_one_bad_image_spoils_only_its_own_map(self, cam, tiny_net, images, targets):
+        expected = cam(tiny_net, images, targets)
+        images = images.clone()
+        images[2, 0, 3, 3] = torch.nan
+        maps = cam(tiny_net, images, targets)
+        good = [0, 1, 3, 4]
+        torch.testing.assert_close(maps[good], expected[good])
+        assert not maps[2].isfinite().all()
+
+    def test_empty_batch(self, cam, tiny_net, images, targets):
+        assert cam(tiny_net, images[:0], targets[:0]).shape == (0, 1, 24, 32)
+
+    @pytest.mark.parametrize(
+        ("target", "message"),
+        [
+            (torch.zeros(5), "target: expected an int64 tensor"),
+            (torch.zeros(4, dtype=torch.int64), "target: expected an int64 tensor"),
+            (torch.tensor([0, 0, 0, 0, -1]), "target: class -1 is not one of"),
+        ],
+    )
+    def test_bad_target(self, cam, tiny_net, images, target, message):
+        with pytest.raises(ValueError, match=message):
+            cam(tiny_net, images, target)
+
+    def test_bad_image(self, cam, tiny_net, targets):
+        with pytest.raises(ValueError, match="image: expected a float tensor"):
+            cam(tiny_net, torch.zeros(5, 3, 24, 32, dtype=torch.uint8), targets)
+
+
+def test_record_survives_an_in_place_activation(tiny_net, images, targets):
+    """The stem's batch norm is followed by an in-place ReLU, which must not overwrite the record."""
+    raw = GradCAM().raw(tiny_net, images, targets, ["stem.1"])[0]
+    tiny_net.stem[2].inplace = False
+    torch.testing.assert_close(raw, GradCAM().raw(tiny_net, images, targets, ["stem.1"])[0])
+    assert raw.amin() < 0  # raw maps keep their sign
+
+
+def test_a_map_without_contrast_is_zero(tiny_net, images, targets):
+    torch.nn.init.zeros_(tiny_net.head.weight)
+    assert GradCAM("deep")(tiny_net, images, targets).abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (7, r"no stage 7; there are 0 \(layer1\), 1 \(layer2\)"),
+        ("layer9", "no layer named 'layer9'; there are, for example"),
+        ("global_pool.flatten", "not a map"),
+        ("fc", "not a map"),
+    ],
+)
+def test_bad_stage(stage, message, backbones, batch):
+    with pytest.raises(ValueError, match=message):
+        GradCAM(stage)(backbones["resnet18"], batch, torch.tensor(TARGETS))
+
+
+def test_model_without_stages(tiny_net, images, targets):
+    with pytest.raises(ValueError, match="TinyNet does not describe its stages; give layers by name"):
+        GradCAM()(tiny_net, images, targets)
+
+
+def test_layer_that_does_not_run(tiny_net, images, targets):
+    tiny_net.unused = torch.nn.Conv2d(3, 3, 1)
+    with pytest.raises(ValueError, match="layer 'unused' did not run"):
+        GradCAM("unused")(tiny_net, images, targets)

@@ -1,0 +1,43 @@
+import pytest
+
+from refinecam.attribution import RandomCAM, RefineCAM, parse_methods
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GradCAM++, RefineCAM(LayerCAM, stage=1), RandomCAM(seed=3)",
+        "[GradCAMPlusPlus(), RefineCAM(LayerCAM(), stage=1), RandomCAM(3)]",
+        ["GradCAM++", "RefineCAM(cam=LayerCAM(), stage=1)", "RandomCAM(3)"],
+    ],
+)
+def test_forms(text):
+    first, refined, noise = parse_methods(text)
+    assert first.name == "GradCAM++"
+    assert isinstance(refined, RefineCAM)
+    assert (refined.name, refined.stage) == ("RefineCAM(LayerCAM)", 1)
+    assert isinstance(noise, RandomCAM)
+    assert noise.seed == 3
+
+
+def test_repr_reads_back():
+    for method in parse_methods("LayerCAM(stage='layer2'), RefineCAM(GradCAM++, stage=2)"):
+        (again,) = parse_methods(repr(method))
+        assert repr(again) == repr(method)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("GradCam", "there is no 'GradCam'; there are GradCAM, "),
+        ("GradCAM(stage=", "cannot read"),
+        ("LayerCAM(level=2)", "LayerCAM.*unexpected keyword argument 'level'"),
+        ("RefineCAM", "missing 1 required"),
+        ("LayerCAM(stage=1+x)", "neither a method nor a plain value"),
+        ("os.system('true')", "there is no 'os.system'"),
+        ("RefineCAM(HalfCAM)", "RefineCAM works around a CAM"),
+    ],
+)
+def test_bad_text(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_methods(text)

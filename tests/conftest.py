@@ -1,0 +1,68 @@
+"""What many tests share."""
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test depends on the network
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from refinecam.models import create_backbone
+
+BACKBONES = ("vgg11", "resnet18", "swin_tiny_patch4_window7_224", "convnext_tiny")
+SIZE = 96
+
+
+class TinyNet(nn.Module):
+    """A two-stage network that computes in no time, with a batch norm, an in-place ReLU and a dropout."""
+
+    def __init__(self, classes: int = 6) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+        self.deep = nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU(inplace=True))
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(12, classes)
+
+    def forward(self, x):
+        return self.head(self.drop(self.deep(self.stem(x)).mean((2, 3))))
+
+
+@pytest.fixture
+def tiny_net():
+    torch.manual_seed(0)
+    return TinyNet().eval()
+
+
+@pytest.fixture
+def images():
+    return torch.randn(5, 3, 24, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def targets():
+    return torch.tensor([0, 3, 5, 3, 1])
+
+
+@pytest.fixture(scope="session")
+def backbones():
+    """The four networks with random weights, for images of 96 px."""
+    networks = {}
+    for name in BACKBONES:
+        torch.manual_seed(0)
+        networks[name] = create_backbone(name, pretrained=False, num_classes=6, image_size=SIZE).eval()
+    return networks
+
+
+@pytest.fixture
+def page_folder(tmp_path):
+    """Six pages of two tiles each."""
+    rng = np.random.default_rng(0)
+    for page in range(6):
+        for tile in range(2):
+            image = cv2.resize(rng.integers(0, 256, (8, 8, 3), np.uint8), (80, 64))
+            cv2.imwrite(str(tmp_path / f"book1_s{page}_{tile * 256}_0.jpg"), image)
+    return tmp_path

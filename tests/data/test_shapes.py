@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chi2_contingency
+from torch.utils.data import DataLoader
+
+from refinecam.data import CLASSES, JointTransform, ShapesDataset
+from refinecam.data.backgrounds import Backgrounds
+from refinecam.data.scenes import crowd_scene
+from refinecam.data.shapes import shape_mask
+from refinecam.seeding import generator
+from tests.conftest import BACKBONES
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [crowd_scene(generator(0, "test", i)) for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def dataset(pictures):
+    transform = JointTransform(64, 73)
+    return ShapesDataset(Backgrounds(pictures, 73), transform, "train", 60)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_mask_is_what_was_painted_in_every_backbones_image(backbone, pictures):
+    transform = JointTransform.for_backbone(backbone)
+    dataset = ShapesDataset(Backgrounds(pictures, transform.canvas), transform, "test", 12)
+    for index in range(12):
+        sample, drawing = dataset[index], dataset.draw(index)
+        mask = sample["mask"].bool()
+        assert mask.shape == (1, transform.image_size, transform.image_size)
+        colours = transform.denormalise(sample["image"]) * 255
+        painted = colours[:, mask[0]].round().int()
+        assert (painted == torch.tensor(drawing.colour)[:, None]).all()
+        # and outside the mask nothing was painted
+        untouched = drawing.mask[..., 0] == 0
+        assert np.array_equal(drawing.image[untouched], drawing.background[untouched])
+        # no pixel of the shape is lost to the crop
+        assert mask.sum() == drawing.mask.sum()
+
+
+def test_label_is_independent_of_every_other_factor(dataset):
+    drawings = [dataset.draw(index) for index in range(3000)]
+    labels = np.array([d.label for d in drawings])
+    assert np.bincount(labels).tolist() == [500] * 6
+    backgrounds = np.array([d.background[::8, ::8].mean() for d in drawings])
+    factors = {
+        **{f"colour {c}": np.array([d.colour[i] for d in drawings]) for i, c in enumerate("rgb")},
+        "colour mod 8": np.array([d.colour[0] % 8 for d in drawings]),
+        "size": np.array([d.size for d in drawings]),
+        "band": np.array([d.band for d in drawings]),
+        "x": np.array([d.centre[0] for d in drawings]),
+        "y": np.array([d.centre[1] for d in drawings]),
+        "background": backgrounds,
+    }
+    for name, values in factors.items():
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, 7)[1:-1]))
+        table = np.zeros((6, len(edges) + 1))
+        np.add.at(table, (labels, np.searchsorted(edges, values, side="right")), 1)
+        table = table[:, table.sum(0) > 0]
+        assert chi2_contingency(table).pvalue > 1e-3, name
+    # place does not depend on size either
+    table = np.zeros((3, 4))
+    x = factors["x"]
+    np.add.at(table, (factors["band"], np.searchsorted(np.quantile(x, (0.25, 0.5, 0.75)), x)), 1)
+    assert chi2_contingency(table).pvalue > 1e-3
+
+
+def test_sample_is_the_same_for_any_worker_count(dataset):
+    alone = list(DataLoader(dataset, 7, num_workers=0))
+    shared = list(DataLoader(dataset, 7, num_workers=2))
+    for a, b in zip(alone, shared, strict=True):
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_drawing_leaves_the_global_generators_alone(dataset):
+    torch.manual_seed(0)
+    state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    dataset[0]
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert np.array_equal(numpy_state, np.random.get_state()[1])
+
+
+def test_splits_and_seeds_differ(pictures):
+    transform = JointTransform(64, 73)
+    bank = Backgrounds(pictures, 73)
+    draws = {
+        (split, seed): ShapesDataset(bank, transform, split, 6, seed).draw(0).colour
+        for split in ("train", "val", "test")
+        for seed in (0, 1)
+    }
+    assert len(set(draws.values())) == 6
+
+
+def test_offset_continues_the_same_endless_data_set(pictures):
+    transform, bank = JointTransform(64, 73), Backgrounds(pictures, 73)
+    whole = ShapesDataset(bank, transform, "train", 12)
+    second = ShapesDataset(bank, transform, "train", 6, offset=6)
+    assert torch.equal(whole[8]["image"], second[2]["image"])
+    assert second[2]["index"] == 8
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_crops_hold_the_whole_shape(pictures, fill):
+    transform, bank = JointTransform(224, 256), Backgrounds(pictures, 256)
+    crops = ShapesDataset(bank, transform, "train", 60, crop=48, fill=fill)
+    for index in range(60):
+        drawing = crops.draw(index)
+        assert drawing.image.shape == (48, 48, 3)
+        mask = drawing.mask[..., 0]
+        assert mask[[0, -1]].sum() + mask[:, [0, -1]].sum() == 0  # nothing is cut off
+        assert mask.any()
+        assert drawing.size <= 0.9 * 48
+        if fill:
+            assert drawing.size >= 24
+
+
+@pytest.mark.parametrize("label", range(6))
+def test_shapes_have_the_area_of_their_class(label):
+    area = int(shape_mask(label, (64, 64), 100, 0.3, 128).sum())
+    filled = {"circle": np.pi * 2500, "square": 5000, "triangle": 3247.6}[CLASSES[label].split(",")[0]]
+    if "filled" in CLASSES[label]:
+        assert area == pytest.approx(filled, rel=0.05)
+    else:
+        assert 0.2 * filled < area < 0.75 * filled
+
+
+def test_bad_input(pictures):
+    bank = Backgrounds(pictures, 73)
+    with pytest.raises(ValueError, match="bands: shapes of 73 px do not fit into 64 px"):
+        ShapesDataset(bank, JointTransform(64, 73), "train", 6, bands=((200, 256),))
+    with pytest.raises(ValueError, match="crop: expected 1 to 73 pixels"):
+        ShapesDataset(bank, JointTransform(64, 73), "train", 6, crop=100)
+    with pytest.raises(IndexError, match="index 6 is outside"):
+        ShapesDataset(bank, JointTransform(64, 73), "train", 6)[6]

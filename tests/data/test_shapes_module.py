@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from refinecam.data import CropStage, ShapesDataModule
+from refinecam.data.sampling import UnpaddedDistributedSampler, evaluation_loader
+
+
+@pytest.fixture(scope="module")
+def module():
+    module = ShapesDataModule(
+        image_size=48,
+        train_size=12,
+        val_size=7,
+        test_size=7,
+        batch_size=4,
+        scenes=4,
+        curriculum=[CropStage(24, epochs=2, fill=True, train_size=18), CropStage(32, epochs=1)],
+    )
+    for stage in ("fit", "test"):
+        module.setup(stage)
+    return module
+
+
+def test_batches(module):
+    batch = next(iter(module.test_dataloader()))
+    assert batch["image"].shape == (4, 3, 48, 48)
+    assert batch["image"].dtype == torch.float32
+    assert batch["mask"].shape == (4, 1, 48, 48)
+    assert set(batch["mask"].unique().tolist()) == {0.0, 1.0}
+    assert batch["label"].dtype == batch["index"].dtype == torch.int64
+    assert batch["index"].tolist() == [0, 1, 2, 3]
+
+
+def test_curriculum_grows_and_never_repeats_a_sample(module):
+    sets = [module.training_set(epoch) for epoch in range(5)]
+    assert [s.crop for s in sets] == [24, 24, 32, None, None]
+    assert [s.fill for s in sets] == [True, True, False, False, False]
+    assert [len(s) for s in sets] == [18, 18, 12, 12, 12]
+    assert [s.offset for s in sets] == [0, 18, 36, 48, 60]
+
+
+def test_scenes_of_the_splits_differ(module):
+    means = [picture.mean() for bank in module.banks.values() for picture in bank.pictures]
+    assert len(set(means)) == len(means)
+
+
+def test_folder_of_backgrounds(page_folder):
+    module = ShapesDataModule(image_size=48, backgrounds=str(page_folder))
+    module.setup("fit")
+    module.setup("test")
+    assert {split: len(bank.pictures) for split, bank in module.banks.items()} == {
+        "train": 8,
+        "val": 2,
+        "test": 2,
+    }
+
+
+@pytest.mark.parametrize(("count", "world"), [(7, 2), (6, 4), (5, 5)])
+def test_every_sample_once_on_any_number_of_processes(count, world):
+    samplers = [UnpaddedDistributedSampler(range(count), world, rank) for rank in range(world)]
+    assert sorted(i for sampler in samplers for i in sampler) == list(range(count))
+    assert sum(len(sampler) for sampler in samplers) == count
+
+
+def test_more_processes_than_samples(monkeypatch):
+    import refinecam.data.sampling as sampling
+
+    monkeypatch.setattr(sampling, "is_initialized", lambda: True)
+    monkeypatch.setattr(sampling, "get_world_size", lambda: 3)
+    monkeypatch.setattr(sampling, "get_rank", lambda: 0)
+    with pytest.raises(ValueError, match="2 samples cannot be dealt to 3 processes"):
+        evaluation_loader(range(2), 1)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="no model named 'resnet19'"):
+        ShapesDataModule(backbone="resnet19")
+    with pytest.raises(ValueError, match="test_size: expected at least 1 sample, got 0"):
+        ShapesDataModule(test_size=0)

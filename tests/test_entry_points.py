@@ -1,0 +1,227 @@
+"""The two command lines on tiny data, from YAML to files."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from refinecam.cli import evaluate, run, train
+
+ROOT = Path(__file__).parents[1]
+METHODS = ["GradCAM++", "LayerCAM(stage=0)", "RefineCAM(LayerCAM)", "RandomCAM", "All1sCAM"]
+DATA = ["--model.image_size", "64", "--data.scenes", "4", "--data.num_workers", "0"]
+
+
+def read_events(folder):
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+def train_args(folder):
+    return [
+        "--config",
+        str(ROOT / "configs/train/demo.yaml"),
+        *DATA,
+        *(
+            "--data.train_size",
+            "24",
+            "--data.val_size",
+            "9",
+            "--data.test_size",
+            "9",
+            "--data.batch_size",
+            "8",
+        ),
+        *("--data.curriculum", '[{"crop": 32, "epochs": 1, "fill": true}]'),
+        *(
+            "--trainer.max_epochs",
+            "2",
+            "--trainer.log_every_n_steps",
+            "1",
+            "--trainer.enable_progress_bar",
+            "false",
+        ),
+        *("--trainer.enable_model_summary", "false", "--pictures.images", "3"),
+        *(
+            "--checkpoint.dirpath",
+            str(folder / "weights"),
+            "--trainer.logger.init_args.save_dir",
+            str(folder),
+        ),
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train(train_args(folder))
+    return folder
+
+
+def evaluate_args(trained, output, *more):
+    return [
+        "--config",
+        str(ROOT / "configs/evaluate/demo.yaml"),
+        *DATA,
+        *("--model.checkpoint", str(trained / "weights/best.ckpt"), "--model.methods", str(METHODS)),
+        *("--data.test_size", "7", "--data.batch_size", "3", "--model.only_correct", "false"),
+        *("--trainer.enable_progress_bar", "false", "--output", str(output), *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, tmp_path_factory):
+    output = tmp_path_factory.mktemp("evaluated")
+    evaluate(evaluate_args(trained, output))
+    return output
+
+
+def test_training_writes_checkpoints_config_and_curves(trained):
+    assert {path.name for path in (trained / "weights").iterdir()} == {"best.ckpt", "last.ckpt"}
+    (logs,) = trained.glob("train/version_*")
+    assert (logs / "config.yaml").is_file()
+    events = read_events(logs)
+    scalars = set(events.Tags()["scalars"])
+    assert {
+        "train/loss",
+        "train/accuracy",
+        "val/loss",
+        "val/accuracy",
+        "test/accuracy",
+        "test/accuracy_band2",
+    } <= scalars
+    assert len(events.Scalars("val/accuracy")) == 2
+    assert {"train/images", "val/predictions", "val/confusion", "val/maps"} <= set(events.Tags()["images"])
+    assert len(events.Images("val/maps")) == 2  # epoch by epoch
+    assert len(events.Images("train/images")) == 2  # crops, then whole images
+    assert all(image.width > 30 and image.height > 30 for image in events.Images("train/images"))
+    # the HParams tab: hyperparameters and the final metrics
+    assert any("hparams" in tag for tag in events.summary_metadata)
+    assert "final/test/accuracy" in scalars
+
+
+def test_training_resumes(trained, tmp_path):
+    args = train_args(tmp_path)
+    args[args.index("--trainer.max_epochs") + 1] = "3"
+    train([*args, "--ckpt_path", str(trained / "weights/last.ckpt")])
+    (logs,) = tmp_path.glob("train/version_*")
+    steps = [event.step for event in read_events(logs).Scalars("val/accuracy")]
+    assert steps == [8]  # only the third epoch was run
+
+
+def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
+    table = pd.read_parquet(evaluated / "per_image.parquet")
+    assert len(table) == 7 * len(METHODS)
+    assert table["index"].tolist() == sorted(table["index"])
+    assert table["method"].unique().tolist() == [
+        "GradCAM++",
+        "LayerCAM",
+        "RefineCAM(LayerCAM)",
+        "RandomCAM",
+        "All1sCAM",
+    ]
+    assert table["stage"].unique().tolist() == ["-1", "0", ""]
+    scores = ["cosine_similarity", "average_drop", "complexity", "coherency", "adcc", "road", "arcc"]
+    assert table.columns.tolist() == ["index", "method", "stage", "aggregator", "label", "predicted", *scores]
+    summary = pd.read_csv(evaluated / "summary.csv", keep_default_na=False)
+    for row in summary.itertuples():
+        values = table[(table["method"] == row.method) & (table["stage"] == str(row.stage))][row.score].dropna()
+        assert float(row.mean) == pytest.approx(values.mean(), abs=1e-9)
+        assert float(row.std) == pytest.approx(values.std(ddof=0), abs=1e-6)
+        assert (int(row.scored), int(row.undefined), int(row.skipped)) == (len(values), 7 - len(values), 0)
+    assert "| RefineCAM(LayerCAM), product | 0 |" in (evaluated / "summary.md").read_text()
+    assert (evaluated / "maps.png").stat().st_size > 10_000
+    assert not (evaluated / "parts").exists()
+    (logs,) = evaluated.glob("version_*")
+    events = read_events(logs)
+    assert "arcc/RefineCAM(LayerCAM), stage 0, product" in events.Tags()["scalars"]
+    assert "maps" in events.Tags()["images"]
+
+
+def test_same_scores_for_another_batch_size_and_for_the_saved_config(trained, evaluated, tmp_path):
+    expected = pd.read_parquet(evaluated / "per_image.parquet")
+    evaluate(evaluate_args(trained, tmp_path / "a", "--data.batch_size", "7"))
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a/per_image.parquet"), expected, atol=1e-5, rtol=0)
+    (config,) = evaluated.glob("version_*/config.yaml")
+    evaluate(["--config", str(config), "--output", str(tmp_path / "b")])
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "b/per_image.parquet"), expected)
+
+
+def test_two_processes_give_the_table_of_one(trained, evaluated, tmp_path):
+    args = evaluate_args(trained, tmp_path, "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    subprocess.run([sys.executable, "evaluate.py", *args], cwd=ROOT, check=True, timeout=300)
+    expected, found = (pd.read_parquet(folder / "per_image.parquet") for folder in (evaluated, tmp_path))
+    pd.testing.assert_frame_equal(found, expected, atol=1e-5, rtol=0)
+    expected, found = (pd.read_csv(folder / "summary.csv") for folder in (evaluated, tmp_path))
+    pd.testing.assert_frame_equal(found, expected, atol=1e-6, rtol=0)
+
+
+def test_two_processes_train_and_validate_an_odd_number_of_images(tmp_path):
+    args = [*train_args(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    subprocess.run([sys.executable, "train.py", *args], cwd=ROOT, check=True, timeout=300)
+    (logs,) = tmp_path.glob("train/version_*")
+    for event in read_events(logs).Scalars("val/accuracy"):
+        assert np.isclose(event.value * 9, round(event.value * 9))  # nine images, each once
+
+
+def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
+    args = evaluate_args(trained, tmp_path, "--model.only_correct", "true", "--model.methods", "[RandomCAM]")
+    evaluate(args)
+    table = pd.read_parquet(tmp_path / "per_image.parquet")
+    wrong = table["label"] != table["predicted"]
+    assert wrong.any()
+    assert table.loc[wrong, "road"].isna().all()
+    summary = pd.read_csv(tmp_path / "summary.csv")
+    assert (summary["skipped"] == wrong.sum()).all()
+    assert (summary["scored"] == (~wrong).sum()).all()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--model.backbone", "resnet81"], "use --model.backbone resnet18"),
+        (["--model.backbone", "vgg11"], "holds a 'resnet18', not a 'vgg11'"),
+        (["--model.checkpoint", "nowhere.ckpt"], "checkpoint: there is no file nowhere.ckpt"),
+        (["--model.methods", "[GradCam]"], "methods: there is no 'GradCam'; there are"),
+        (["--model.methods", "[GradCAM, GradCAM]"], "methods: 'GradCAM, stage -1' is there twice"),
+        (["--model.methods", "[GradCAM(stage=9)]"], "stage: no stage 9; there are 0 (layer1)"),
+        (["--model.scores", "[beauty]"], "scores: there is no 'beauty'; there are"),
+        (["--data.backgrounds", "nowhere"], "backgrounds: there is no folder nowhere"),
+        (["--trainer.inference_mode", "true"], "Trainer(inference_mode=False)"),
+    ],
+)
+def test_bad_input_ends_with_one_line(trained, tmp_path, more, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: evaluate(evaluate_args(trained, tmp_path, *more)))
+    assert str(stop.value).startswith("error: ")
+    assert message in str(stop.value)
+    assert "\n" not in str(stop.value)
+
+
+def test_an_interrupted_evaluation_keeps_its_rows(trained, tmp_path, monkeypatch):
+    from refinecam.attribution import RandomCAM
+
+    real, calls = RandomCAM.__call__, []
+
+    def failing(self, *args):
+        calls.append(1)
+        if len(calls) > 4:  # the map and Coherency's second one, for two batches
+            raise RuntimeError("interrupted")
+        return real(self, *args)
+
+    monkeypatch.setattr(RandomCAM, "__call__", failing)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        evaluate(evaluate_args(trained, tmp_path, "--model.methods", "[RandomCAM]"))
+    assert sorted(pd.read_parquet(tmp_path / "parts")["index"]) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("program", ["train.py", "evaluate.py"])
+def test_help_teaches(program):
+    done = subprocess.run([sys.executable, program, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--data.backgrounds" in done.stdout
+    assert "folder of images, searched recursively" in done.stdout
