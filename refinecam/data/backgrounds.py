@@ -1,6 +1,6 @@
 """A bank of background pictures with partly imputed versions of each, and random views of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ class Backgrounds:
 
     def __init__(
         self,
-        pictures: Sequence[Image],
+        pictures: Iterable[Image],
         canvas: int,
         imputed: float = 0.5,
         versions: int = 2,
@@ -42,10 +42,12 @@ class Backgrounds:
         if not 0 <= imputed <= 1:
             raise InputError(f"imputed: expected a share in [0, 1], got {imputed}")
         self.canvas, self.imputed = canvas, imputed
-        self.pictures = [_fit(picture, canvas) for picture in pictures]
-        rngs = [generator(seed, f"{split}/imputed", i) for i in range(len(pictures))]
-        versions = versions if imputed else 0
-        self.versions = [impute_regions(p, r, versions) for p, r in zip(self.pictures, rngs, strict=True)]
+        self.pictures: list[Image] = []
+        self.versions: list[list[Image]] = []
+        for i, picture in enumerate(pictures):
+            self.pictures.append(_fit(picture, canvas))
+            rng = generator(seed, f"{split}/imputed", i)
+            self.versions.append(impute_regions(self.pictures[i], rng, versions if imputed else 0))
 
     def view(self, rng: Generator, size: int | None = None) -> Image:
         """Draw one view.

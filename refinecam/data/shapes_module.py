@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_only
+from rich.progress import track
 from torch.utils.data import DataLoader
 
 from refinecam.data.backgrounds import Backgrounds
@@ -96,12 +98,16 @@ class ShapesDataModule(L.LightningDataModule):
         splits = [split for split in STAGE_SPLITS[stage] if split not in self.banks]
         pictures = read_splits(self.backgrounds, self.seed) if self.backgrounds and splits else None
         for split in splits:
-            if pictures is None:
-                count = self.scenes if split == "train" else max(1, self.scenes // 4)
-                found = [crowd_scene(generator(self.seed, f"{split}/scene", i)) for i in range(count)]
-            else:
-                found = pictures[split]
-            self.banks[split] = Backgrounds(found, self.transform.canvas, self.imputed, seed=self.seed, split=split)
+            count = self.scenes if split == "train" else max(1, self.scenes // 4)
+            rngs = [generator(self.seed, f"{split}/scene", i) for i in range(count)]
+            found = pictures[split] if pictures else (crowd_scene(rng) for rng in rngs)
+            shown = track(
+                found,
+                f"Preparing backgrounds ({split})",
+                total=len(pictures[split]) if pictures else count,
+                disable=rank_zero_only.rank != 0,
+            )
+            self.banks[split] = Backgrounds(shown, self.transform.canvas, self.imputed, seed=self.seed, split=split)
 
     def dataset(self, split: str) -> ShapesDataset:
         """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""

@@ -1,6 +1,7 @@
 """The LightningModule that scores attribution methods over a test set."""
 
 from typing import Any, Literal
+from warnings import warn
 
 import lightning as L
 import torch
@@ -171,6 +172,13 @@ class Evaluator(L.LightningModule):
         heading = f"{images} images, accuracy {accuracy:.1%}{skipped}; mean ± std of the per-image scores."
         text = summary_markdown(table, heading)
         (folder / "summary.md").write_text(text)
+        for row in rows:
+            if row.summary.undefined:
+                title = title_of(row.method, row.stage, row.aggregator)
+                warn(
+                    f"{row.summary.undefined} of {images} maps of {title} have no {row.score}: constant or not finite",
+                    stacklevel=2,
+                )
         kept = self.results.maps(self.figure_images)
         figure = _figure(kept) if kept else None
         if figure is not None:

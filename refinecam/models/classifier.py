@@ -56,7 +56,7 @@ class Classifier(L.LightningModule):
         """Logits (N, num_classes) of images (N, 3, H, W)."""
         return self.network(image)
 
-    def setup(self, stage: str) -> None:
+    def on_test_start(self) -> None:
         """Make one accuracy for each size band of the data."""
         bands = getattr(getattr(self.trainer, "datamodule", None), "bands", ())
         classes = self.hparams["num_classes"]
