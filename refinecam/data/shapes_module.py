@@ -105,7 +105,7 @@ class ShapesDataModule(L.LightningDataModule):
                 found,
                 f"Preparing backgrounds ({split})",
                 total=len(pictures[split]) if pictures else count,
-                disable=rank_zero_only.rank != 0,
+                disable=getattr(rank_zero_only, "rank", 0) != 0,
             )
             self.banks[split] = Backgrounds(shown, self.transform.canvas, self.imputed, seed=self.seed, split=split)
 
