@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint benchmark tensorboard clean
+.PHONY: help install demo test lint benchmark tensorboard clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,9 +28,6 @@ test: $(STAMP)  ## lint, type check and the tests (a few minutes)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(RUN) -m pytest
-
-test-slow: $(STAMP)  ## the tests that take minutes each
-	$(RUN) -m pytest -m slow
 
 lint: $(STAMP)  ## format and fix what can be fixed
 	$(RUN) -m ruff check --fix .

@@ -10,11 +10,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from refinecam.callbacks import FinalMetrics, TrainingPictures
+from refinecam.callbacks import BandAccuracy, FinalMetrics, TrainingPictures
 from refinecam.data import ShapesDataModule
 from refinecam.errors import InputError
 from refinecam.evaluation import Evaluator
 from refinecam.models import Classifier, read_checkpoint
+
+
+def _class_count(data: ShapesDataModule) -> int:
+    return len(data.classes)
 
 
 class _CLI(LightningCLI):
@@ -32,7 +36,9 @@ class TrainCLI(_CLI):
         parser.add_argument("--ckpt_path", type=str | None, help="checkpoint of a training to go on with")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(TrainingPictures, "pictures")
+        parser.add_lightning_class_args(BandAccuracy, "band_accuracy")
         parser.add_lightning_class_args(FinalMetrics, "final_metrics")
+        parser.link_arguments("data", "model.num_classes", compute_fn=_class_count, apply_on="instantiate")
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/accuracy",
@@ -75,9 +81,16 @@ def train(args: Sequence[str] | None = None) -> None:
         parser_kwargs={"description": TrainCLI.__doc__},
     )
     if cli.config.ckpt_path:
-        read_checkpoint(cli.config.ckpt_path, cli.config.model.backbone)
+        found = read_checkpoint(cli.config.ckpt_path, cli.config.model.backbone)["hyper_parameters"]
+        if found["num_classes"] != len(cli.datamodule.classes):
+            raise InputError(
+                f"ckpt_path: {cli.config.ckpt_path} tells {found['num_classes']} classes apart, the data has "
+                f"{len(cli.datamodule.classes)}"
+            )
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    if not best:
+        raise InputError("trainer: no epoch was trained and validated, so there are no best weights to test")
     cli.trainer.test(cli.model, cli.datamodule, ckpt_path=best, weights_only=True)
     if cli.trainer.is_global_zero:
         print(f"Best weights: {best}")

@@ -9,6 +9,8 @@ import zlib
 import numpy as np
 from torch import Tensor
 
+from refinecam.errors import InputError
+
 
 def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
     """Generator for one purpose of one sample.
@@ -21,6 +23,8 @@ def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
     >>> generator(0, "noise", 7).integers(100) == generator(0, "noise", 7).integers(100)
     True
     """
+    if seed < 0 or index < 0:
+        raise InputError(f"seed and index: expected 0 or more, got seed {seed} and index {index}")
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
 
 

@@ -27,9 +27,13 @@ class CAM(AttributionMethod):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(stage={self.stage!r})"
 
+    def layers(self, model: nn.Module) -> list[str]:
+        """The layer of ``stage``."""
+        return layers_of(model, [self.stage])
+
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Map at ``stage``, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
-        (raw,) = self.raw(model, image, target, layers_of(model, [self.stage]))
+        (raw,) = self.raw(model, image, target, self.layers(model))
         return upsample(raw.relu(), image.shape[2:])
 
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from refinecam.attribution.layers import to_nchw
-from refinecam.attribution.method import check_input
 from refinecam.errors import InputError
-from refinecam.eval_mode import eval_mode
+from refinecam.network import check_input, check_logits, eval_mode
 
 
 class LayerRecord(NamedTuple):
@@ -87,20 +86,6 @@ def record_layers(model: nn.Module, image: Tensor, target: Tensor, layers: Seque
         if len(gradients) < len(layers):
             raise InputError(f"stage: the class score does not depend on one of the layers {', '.join(layers)}")
     return [
-        LayerRecord(to_nchw(model, output.detach(), name), to_nchw(model, gradient, name))
+        LayerRecord(to_nchw(model, name, output.detach()), to_nchw(model, name, gradient))
         for name, output, gradient in zip(layers, tensors, gradients, strict=True)
     ]
-
-
-def check_logits(logits: Any, target: Tensor) -> None:
-    """Refuse what is not (N, K) logits, or a target that is not one of the K classes.
-
-    Raises:
-        InputError: naming the argument.
-    """
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(target):
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"model: expected logits ({len(target)}, classes), got {shape}")
-    if len(target) and not (int(target.min()) >= 0 and int(target.max()) < logits.shape[1]):
-        wrong = target[(target < 0) | (target >= logits.shape[1])][0].item()
-        raise InputError(f"target: class {wrong} is not one of the model's {logits.shape[1]} classes")

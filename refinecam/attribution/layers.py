@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 
+from timm.layers import LayerNorm2d, Mlp
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vgg import VGG
 from torch import Tensor, nn
+from torchvision.models import SwinTransformer as TorchvisionSwin
 
 from refinecam.errors import InputError
 
 STAGES = 4
+CHANNELS_FIRST = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d, LayerNorm2d)
+CHANNELS_LAST = (nn.LayerNorm, nn.Linear, Mlp)  # timm's LayerNorm2d is a LayerNorm too: first comes first
 
 
 def stage_layers(model: nn.Module) -> list[str]:
@@ -49,6 +53,8 @@ def layers_of(model: nn.Module, stages: Sequence[int | str]) -> list[str]:
     modules = dict(model.named_modules())
     names = []
     for stage in stages:
+        if not isinstance(stage, int | str) or isinstance(stage, bool):
+            raise InputError(f"stage: expected an index or a layer's name, got {stage!r}")
         if isinstance(stage, str):
             if stage not in modules or not stage:
                 raise InputError(f"stage: no layer named {stage!r}; there are, for example, {_examples(model)}")
@@ -62,15 +68,23 @@ def layers_of(model: nn.Module, stages: Sequence[int | str]) -> list[str]:
     return names
 
 
-def to_nchw(model: nn.Module, output: Tensor, layer: str) -> Tensor:
-    """Bring a stage's output to (N, C, h, w); timm models declare their layout as ``output_fmt``.
+def to_nchw(model: nn.Module, layer: str, output: Tensor) -> Tensor:
+    """Bring a layer's output to (N, C, h, w).
+
+    Convolutions, 2d norms and poolings put out NCHW, layer norms and linear layers keep channels last; everything else
+    has the layout that the model declares, as timm's do in ``output_fmt``.
 
     Raises:
         InputError: if the output is not spatial.
     """
     if output.ndim != 4:
         raise InputError(f"stage: layer {layer!r} puts out {tuple(output.shape)}, not a map (N, C, h, w)")
-    layout = str(getattr(model, "output_fmt", "NCHW"))
+    module = model.get_submodule(layer)
+    layout = str(getattr(model, "output_fmt", "NHWC" if isinstance(model, TorchvisionSwin) else "NCHW"))
+    if isinstance(module, CHANNELS_FIRST):
+        layout = "NCHW"
+    elif isinstance(module, CHANNELS_LAST):
+        layout = "NHWC"
     return output.permute(0, 3, 1, 2) if layout == "NHWC" else output
 
 

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refinecam.errors import InputError
-
 
 class AttributionMethod(ABC):
     """``method(model, image, target)`` gives one map in [0, 1] for each image, each from its own image only.
@@ -24,6 +22,20 @@ class AttributionMethod(ABC):
     def name(self) -> str:
         """Name in tables and figures, without stage and aggregator."""
         return type(self).__name__
+
+    @property
+    def title(self) -> str:
+        """Name with stage and aggregator, for figures and curves."""
+        stage = [] if self.stage is None else [f"stage {self.stage}"]
+        return ", ".join([self.name, *stage, *([self.aggregator] if self.aggregator else [])])
+
+    def layers(self, model: nn.Module) -> list[str]:
+        """Names of the layers that it looks at, shallow to deep; none for methods that look at none.
+
+        Raises:
+            InputError: if the model does not have them.
+        """
+        return []
 
     @abstractmethod
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
@@ -57,18 +69,3 @@ def normalise(maps: Tensor) -> Tensor:
 def upsample(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Resize maps (N, 1, h, w) bilinearly to ``size`` and normalise them, in float32."""
     return normalise(F.interpolate(maps.float(), size=tuple(size), mode="bilinear", align_corners=False))
-
-
-def check_input(image: Tensor, target: Tensor) -> None:
-    """Refuse images or targets of the wrong shape or type.
-
-    Raises:
-        InputError: naming the argument.
-    """
-    if image.ndim != 4 or not image.is_floating_point():
-        raise InputError(f"image: expected a float tensor (N, C, H, W), got {image.dtype} {tuple(image.shape)}")
-    if target.dtype != torch.int64 or target.shape != image.shape[:1]:
-        raise InputError(
-            f"target: expected an int64 tensor ({len(image)},), one class for each image, got {target.dtype} "
-            f"{tuple(target.shape)}"
-        )

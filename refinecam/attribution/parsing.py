@@ -38,6 +38,10 @@ def parse_methods(text: str | Sequence[str]) -> list[AttributionMethod]:
         if len(nodes) == 1 and isinstance(nodes[0], ast.List):  # already bracketed
             nodes = nodes[0].elts
         methods += [_method(node) for node in nodes]
+    titles = [method.title for method in methods]
+    twice = [title for title in titles if titles.count(title) > 1]
+    if twice or not methods:
+        raise InputError(f"methods: {f'{twice[0]!r} is there twice' if twice else 'there is none'}")
     return methods
 
 

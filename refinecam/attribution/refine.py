@@ -38,14 +38,17 @@ class RefineCAM(AttributionMethod):
     ) -> None:
         if not isinstance(cam, CAM):
             raise InputError(f"cam: RefineCAM works around a CAM, got {cam!r}")
+        if layers is not None and (isinstance(layers, str) or not all(isinstance(name, str) for name in layers)):
+            raise InputError(f"layers: expected a list of layers' names, got {layers!r}")
         if aggregator not in get_args(Aggregator):
             raise InputError(f"aggregator: expected one of {get_args(Aggregator)}, got {aggregator!r}")
-        self.cam, self.layers = cam, layers
+        self.cam, self.factors = cam, layers
         self.stage: int | str = stage
         self.aggregator: str = aggregator
 
     def __repr__(self) -> str:
-        return f"RefineCAM({self.cam!r}, aggregator={self.aggregator!r}, stage={self.stage!r})"
+        layers = f", layers={list(self.factors)!r}" if self.factors else ""
+        return f"RefineCAM({self.cam!r}, aggregator={self.aggregator!r}, stage={self.stage!r}{layers})"
 
     @property
     def name(self) -> str:
@@ -54,12 +57,12 @@ class RefineCAM(AttributionMethod):
 
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Refined map, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
-        maps = self.cam.raw(model, image, target, self._factors(model))
+        maps = self.cam.raw(model, image, target, self.layers(model))
         return normalise(prod((upsample(m.relu(), image.shape[2:]) for m in maps), start=torch.ones(())))
 
-    def _factors(self, model: nn.Module) -> list[str]:
-        """Names of the layers from the chosen stage on."""
-        layers = layers_of(model, self.layers) if self.layers else stage_layers(model)
+    def layers(self, model: nn.Module) -> list[str]:
+        """The factors: the chosen stage and all deeper ones."""
+        layers = layers_of(model, self.factors) if self.factors else stage_layers(model)
         if isinstance(self.stage, int) and -len(layers) <= self.stage < len(layers):
             return layers[self.stage % len(layers) :]
         if self.stage in layers:

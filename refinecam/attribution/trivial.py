@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from refinecam.attribution.method import AttributionMethod, check_input
+from refinecam.attribution.method import AttributionMethod
+from refinecam.network import check_input
 from refinecam.seeding import content_keys, generator
 
 
@@ -20,6 +21,9 @@ class RandomCAM(AttributionMethod):
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
+
+    def __repr__(self) -> str:
+        return f"RandomCAM(seed={self.seed})"
 
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Noise in [0, 1]; the model is not asked."""

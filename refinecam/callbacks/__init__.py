@@ -1,5 +1,6 @@
-"""What TensorBoard shows while a training runs."""
+"""What TensorBoard shows of a training."""
 
-from refinecam.callbacks.pictures import FinalMetrics, TrainingPictures
+from refinecam.callbacks.final_metrics import BandAccuracy, FinalMetrics
+from refinecam.callbacks.pictures import TrainingPictures
 
-__all__ = ["FinalMetrics", "TrainingPictures"]
+__all__ = ["BandAccuracy", "FinalMetrics", "TrainingPictures"]

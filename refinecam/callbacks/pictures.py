@@ -33,6 +33,11 @@ class TrainingPictures(L.Callback):
         self.fixed: dict[str, Tensor] | None = None
         self.confusion: MulticlassConfusionMatrix | None = None
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse stages that the network does not have before any time is spent."""
+        for method in self.methods:
+            method.layers(pl_module.get_submodule("network"))
+
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
@@ -84,22 +89,8 @@ class TrainingPictures(L.Callback):
             for label, guess, chance in zip(fixed["label"].tolist(), predicted.tolist(), chances.tolist(), strict=True)
         ]
         writer.add_figure("val/predictions", overlay_figure(images, {}, fixed.get("mask"), verdicts), step)
-        maps = {method.name: method(network, fixed["image"], fixed["label"]) for method in self.methods}
+        maps = {method.title: method(network, fixed["image"], fixed["label"]) for method in self.methods}
         writer.add_figure("val/maps", overlay_figure(images, maps, fixed.get("mask"), verdicts), step)
-
-
-class FinalMetrics(L.Callback):
-    """Hyperparameters with the final metrics, for TensorBoard's HParams tab, once a test is over."""
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write them with every metric of the test."""
-        metrics = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items()}
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        chosen = {**getattr(data, "hparams", {}), **pl_module.hparams}
-        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in chosen.items()}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(plain, metrics)
 
 
 def _writer(trainer: L.Trainer) -> SummaryWriter | None:

@@ -6,32 +6,28 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from refinecam.errors import InputError
-from refinecam.seeding import generator
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 SPLITS = ("train", "val", "test")
-TILE_SUFFIX = re.compile(r"(_\d+_\d+)$")
+TILE_SUFFIX = re.compile(r"_\d{1,5}_\d{1,5}$")  # offsets in pixels; dates and times are longer
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read an image file as RGB, uint8, shape (H, W, 3).
 
     Raises:
-        InputError: if the file is not a readable image; a JPEG or PNG that ends early is not.
+        InputError: if the file is not a whole image.
     """
-    content = path.read_bytes()
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    cut = path.suffix.lower() in (".jpg", ".jpeg") and b"\xff\xd9" not in content[-1024:]
-    cut |= path.suffix.lower() == ".png" and b"IEND" not in content[-1024:]
-    if image is None or cut:
-        state = "truncated" if image is not None else "not a readable image"
-        raise InputError(f"backgrounds: {path} is {state}; repair or remove the file")
-    return np.ascontiguousarray(image[..., ::-1])
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:  # Pillow's errors for what is no image, or ends early
+        raise InputError(f"backgrounds: {path} cannot be read ({error}); repair or remove the file") from error
 
 
 def page_of(path: Path) -> str:
@@ -43,15 +39,15 @@ def page_of(path: Path) -> str:
     return TILE_SUFFIX.sub("", path.stem)
 
 
-def read_splits(folder: str | Path, seed: int = 0) -> dict[str, list[NDArray[np.uint8]]]:
+def read_splits(folder: str | Path) -> dict[str, list[NDArray[np.uint8]]]:
     """Read every image below ``folder`` and split them by page, about 70% / 15% / 15%.
 
-    Pages that share a picture, byte for byte after decoding, are treated as one page, and each picture is used
-    once, so that no picture can be in two splits.
+    Which page goes where depends on the pages' names alone, so that no other setting can move a page from training into
+    the test. Pages that share a picture, byte for byte after decoding, are treated as one page, and each picture is
+    used once, so that no picture can be in two splits.
 
     Args:
         folder: searched recursively; its subfolders have no meaning.
-        seed: decides which page goes where.
 
     Returns:
         Pictures of ``"train"``, ``"val"`` and ``"test"``, uint8 RGB.
@@ -74,14 +70,14 @@ def read_splits(folder: str | Path, seed: int = 0) -> dict[str, list[NDArray[np.
     if len(groups) < 3:
         raise InputError(
             f"backgrounds: {folder} has {len(files)} images of {len(groups)} different pages; at least 3 pages are "
-            "needed, one each for training, validation and test"
+            "needed, one each for training, validation and test (PAGE_X_Y.jpg is a tile of PAGE)"
         )
-    order = generator(seed, "pages", 0).permutation(len(groups))
+    groups.sort(key=lambda pages: hashlib.sha256(pages[0].encode()).digest())
     held_out = max(1, round(0.15 * len(groups)))
     split_of = {}
-    for rank, group in enumerate(order):
+    for rank, pages in enumerate(groups):
         split = "test" if rank < held_out else "val" if rank < 2 * held_out else "train"
-        split_of.update(dict.fromkeys(groups[group], split))
+        split_of.update(dict.fromkeys(pages, split))
     splits: dict[str, list[NDArray[np.uint8]]] = {split: [] for split in SPLITS}
     for digest, image in pictures.items():
         (split,) = {split_of[page] for page in pages_of[digest]}  # fails if a picture were in two splits

@@ -1,13 +1,14 @@
 """LightningDataModule of the shapes."""
 
 from dataclasses import dataclass
+from warnings import warn
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import track
 from torch.utils.data import DataLoader
 
-from refinecam.data.backgrounds import Backgrounds
+from refinecam.data.backgrounds import Backgrounds, Image
 from refinecam.data.folder import SPLITS, read_splits
 from refinecam.data.sampling import evaluation_loader
 from refinecam.data.scenes import crowd_scene
@@ -54,7 +55,7 @@ class ShapesDataModule(L.LightningDataModule):
         bands: (low, high) of each size band, in pixels at a 256 px canvas.
         scenes: number of procedural scenes for training; validation and test have a quarter as many each.
         imputed: share of backgrounds with regions imputed like ROAD's.
-        curriculum: crops for the first epochs, shortest first.
+        curriculum: views around the shape for the first epochs, usually the smallest first; whole images follow.
         seed: seed of every draw.
     """
 
@@ -78,15 +79,24 @@ class ShapesDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        for name, value in (("train_size", train_size), ("val_size", val_size), ("test_size", test_size)):
+        self.hparams["curriculum"] = [vars(stage) for stage in curriculum or []]  # plain values, for checkpoints
+        counts = {"train_size": train_size, "val_size": val_size, "test_size": test_size}
+        for name, value in {**counts, "batch_size": batch_size, "scenes": scenes}.items():
             if value < 1:
-                raise InputError(f"{name}: expected at least 1 sample, got {value}")
+                raise InputError(f"{name}: expected at least 1, got {value}")
+        for low, high in bands or []:
+            if not 0 < low <= high:
+                raise InputError(f"bands: expected (low, high) with 0 < low <= high, got ({low}, {high})")
+        for stage in curriculum or []:
+            if stage.epochs < 1:
+                raise InputError(f"curriculum: a stage lasts at least 1 epoch, got {stage.epochs}")
         self.transform = JointTransform.for_backbone(backbone, image_size)
         self.backgrounds, self.scenes, self.imputed, self.seed = backgrounds, scenes, imputed, seed
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
         self.batch_size, self.num_workers = batch_size, num_workers
         self.bands = tuple((low, high) for low, high in bands) if bands else BANDS
         self.curriculum = curriculum or []
+        self.pictures: dict[str, list[Image]] | None = None
         self.banks: dict[str, Backgrounds] = {}
 
     def setup(self, stage: str) -> None:
@@ -96,7 +106,9 @@ class ShapesDataModule(L.LightningDataModule):
                 "curriculum: crops change between epochs; add --trainer.reload_dataloaders_every_n_epochs 1"
             )
         splits = [split for split in STAGE_SPLITS[stage] if split not in self.banks]
-        pictures = read_splits(self.backgrounds, self.seed) if self.backgrounds and splits else None
+        if self.backgrounds and self.pictures is None:
+            self.pictures = read_splits(self.backgrounds)
+        pictures = self.pictures
         for split in splits:
             count = self.scenes if split == "train" else max(1, self.scenes // 4)
             rngs = [generator(self.seed, f"{split}/scene", i) for i in range(count)]
@@ -108,6 +120,18 @@ class ShapesDataModule(L.LightningDataModule):
                 disable=getattr(rank_zero_only, "rank", 0) != 0,
             )
             self.banks[split] = Backgrounds(shown, self.transform.canvas, self.imputed, seed=self.seed, split=split)
+
+        if stage == "fit":
+            self._check_curriculum()
+
+    def _check_curriculum(self) -> None:
+        """Find what is wrong with a later stage before the first one has cost its time."""
+        epochs = [sum(stage.epochs for stage in self.curriculum[:i]) for i in range(len(self.curriculum) + 1)]
+        for first in epochs:
+            self.training_set(first)
+        last = self.trainer.max_epochs if self.trainer else None
+        if self.curriculum and last is not None and 0 < last <= epochs[-1]:
+            warn(f"curriculum: it takes all of the {last} epochs; no whole image will be trained on", stacklevel=2)
 
     def dataset(self, split: str) -> ShapesDataset:
         """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
@@ -132,7 +156,7 @@ class ShapesDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """New samples for the current epoch, if loaders are reloaded with every epoch."""
-        reloaded = self._reloaded()
+        reloaded, world = self._reloaded(), self.trainer.world_size if self.trainer else 1
         dataset = self.training_set(self.trainer.current_epoch if reloaded and self.trainer else 0)
         return DataLoader(
             dataset,
@@ -140,7 +164,7 @@ class ShapesDataModule(L.LightningDataModule):
             shuffle=not reloaded,  # new samples need no shuffling
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0 and not reloaded,
-            drop_last=len(dataset) >= self.batch_size,
+            drop_last=len(dataset) // world >= self.batch_size,
         )
 
     def _reloaded(self) -> bool:

@@ -16,7 +16,7 @@ from albumentations.pytorch import ToTensorV2
 from numpy.typing import NDArray
 from torch import Tensor
 
-from refinecam.errors import InputError
+from refinecam.network import check_backbone
 
 INTERPOLATION = {
     "nearest": cv2.INTER_NEAREST,
@@ -49,12 +49,11 @@ class JointTransform:
         """The evaluation transform of a timm model, at its own input size or at another.
 
         Raises:
-            ValueError: if timm does not know ``backbone``.
+            InputError: if timm does not know ``backbone``.
         """
-        pretrained = timm.models.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
-        if pretrained is None:
-            raise InputError(f"backbone: timm has no model named {backbone!r}")
-        config = timm.data.resolve_data_config(pretrained_cfg=pretrained.to_dict())
+        check_backbone(backbone)
+        pretrained = timm.models.get_pretrained_cfg(backbone)
+        config = timm.data.resolve_data_config(pretrained_cfg=pretrained.to_dict() if pretrained else {})
         size = image_size or config["input_size"][-1]
         return cls(
             image_size=size,
@@ -71,7 +70,7 @@ class JointTransform:
                 A.SmallestMaxSize(
                     self.canvas,
                     interpolation=INTERPOLATION[self.interpolation],
-                    mask_interpolation=cv2.INTER_NEAREST,
+                    mask_interpolation=cv2.INTER_NEAREST_EXACT,  # pixel centres, as for the image
                 ),
                 A.CenterCrop(self.image_size, self.image_size),
                 A.Normalize(self.mean, self.std),

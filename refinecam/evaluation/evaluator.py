@@ -1,20 +1,16 @@
 """The LightningModule that scores attribution methods over a test set."""
 
 from typing import Any, Literal
-from warnings import warn
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics import MeanMetric
 
 from refinecam.attribution import AttributionMethod, parse_methods
 from refinecam.errors import InputError
-from refinecam.evaluation.figures import overlay_figure
+from refinecam.evaluation.report import SummaryRow, method_columns, write_report
 from refinecam.evaluation.results import ResultsFolder
-from refinecam.evaluation.summary import SummaryRow, summary_markdown, summary_table
 from refinecam.metrics import (
     ADCC,
     ARCC,
@@ -26,6 +22,7 @@ from refinecam.metrics import (
     MapEvaluation,
     PerImageMean,
 )
+from refinecam.metrics.functional import PERCENTILES, check_percentiles
 from refinecam.models import create_backbone, load_network
 
 SCORES: dict[str, type[PerImageMean]] = {
@@ -70,18 +67,19 @@ class Evaluator(L.LightningModule):
         only_correct: bool = True,
         output: str = "runs/evaluation",
         image_size: int | None = None,
-        percentiles: tuple[float, ...] = (20, 40, 60, 80),
+        percentiles: tuple[float, ...] = PERCENTILES,
         noise: float = 0.01,
         seed: int = 0,
         figure_images: int = 6,
     ) -> None:
         super().__init__()
-        self.methods = _unique(parse_methods(methods))
+        self.methods = parse_methods(methods)
+        check_percentiles(percentiles)
         unknown = [name for name in scores or [] if name not in SCORES]
         if unknown:
             raise InputError(f"scores: there is no {unknown[0]!r}; there are {', '.join(SCORES)}")
         self.target, self.only_correct, self.figure_images = target, only_correct, figure_images
-        self.road = {"percentiles": percentiles, "noise": noise, "seed": seed}
+        self.road_options: dict[str, Any] = {"percentiles": percentiles, "noise": noise, "seed": seed}
         self.results = ResultsFolder(output)
         if checkpoint is None:
             self.network = create_backbone(backbone, pretrained=True, image_size=image_size)
@@ -93,7 +91,7 @@ class Evaluator(L.LightningModule):
         self.shown = 0
 
     def setup(self, stage: str) -> None:
-        """Refuse data of other classes than the network's."""
+        """Refuse, before anything is written, what would fail later: other classes, stages or shares."""
         classes = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
         known = getattr(self.network, "num_classes", None)
         if classes is not None and known is not None and len(classes) != known:
@@ -101,6 +99,8 @@ class Evaluator(L.LightningModule):
                 f"checkpoint: the network tells {known} classes apart, the data has {len(classes)}; "
                 "use --model.checkpoint with one that was trained on this data"
             )
+        for method in self.methods:
+            method.layers(self.network)
 
     def on_test_start(self) -> None:
         """Prepare the output folder and the metrics."""
@@ -129,7 +129,7 @@ class Evaluator(L.LightningModule):
             if keep.any():
                 images = batch["image"][keep]
                 found = method(self.network, images, targets[keep])
-                maps[_title(method)] = found
+                maps[method.title] = found
                 evaluation = MapEvaluation(
                     self.network,
                     images,
@@ -139,14 +139,14 @@ class Evaluator(L.LightningModule):
                     masks=batch["mask"][keep] if "mask" in batch else None,
                     index=batch["index"][keep],
                     clean_confidence=confidence[keep],
-                    **self.road,  # type: ignore[arg-type]
+                    **self.road_options,
                 )
                 for metric in metrics:
                     metric.update(evaluation)
                 scores[keep] = torch.stack([metric.per_image(evaluation) for metric in metrics], 1)
             for metric in metrics:
                 metric.skip(int((~keep).sum()))
-            rows += _rows(method, batch, predicted, self.names, scores)
+            rows += _rows(method, batch, predicted, targets, keep, dict(zip(self.names, scores.T, strict=True)))
         rank = self.trainer.global_rank
         self.results.add_rows(f"rank{rank:03d}-{batch_idx:06d}", rows)
         self._keep_maps(batch, keep, maps)
@@ -155,45 +155,24 @@ class Evaluator(L.LightningModule):
         """Merge what all processes wrote; write summary and figure; log them."""
         accuracy = float(self.accuracy.compute())
         rows = [
-            SummaryRow(method.name, *_where(method), name, metric.summary())
+            SummaryRow(method, name, metric.summary())
             for method, metrics in zip(self.methods, self.metrics, strict=True)
             for name, metric in zip(self.names, metrics, strict=True)
         ]
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
-            self._write(rows, accuracy)
+            heading = self._heading(rows[0].summary.skipped, accuracy)
+            write_report(self.results, rows, heading, self.figure_images, self.trainer.loggers)
 
-    def _write(self, rows: list[SummaryRow], accuracy: float) -> None:
-        folder = self.results.folder
-        images = self.results.merge()["index"].nunique()
-        table = summary_table(rows)
-        table.to_csv(folder / "summary.csv", index=False)
-        skipped = f", {rows[0].summary.skipped} misclassified ones skipped" if self.only_correct else ""
-        heading = f"{images} images, accuracy {accuracy:.1%}{skipped}; mean ± std of the per-image scores."
-        text = summary_markdown(table, heading)
-        (folder / "summary.md").write_text(text)
-        for row in rows:
-            if row.summary.undefined:
-                title = title_of(row.method, row.stage, row.aggregator)
-                warn(
-                    f"{row.summary.undefined} of {images} maps of {title} have no {row.score}: constant or not finite",
-                    stacklevel=2,
-                )
-        kept = self.results.maps(self.figure_images)
-        figure = _figure(kept) if kept else None
-        if figure is not None:
-            figure.savefig(folder / "maps.png", dpi=150)
-        for logger in self.trainer.loggers:
-            logger.log_metrics({"accuracy": accuracy})
-            titles = [title_of(row.method, row.stage, row.aggregator) for row in rows]
-            logger.log_metrics(
-                {f"{row.score}/{title}": row.summary.mean for row, title in zip(rows, titles, strict=True)}
-            )
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text("summary", text)
-                if figure is not None:
-                    logger.experiment.add_figure("maps", figure)
-        self.results.finish()
+    def _heading(self, skipped: int, accuracy: float) -> str:
+        count = len(self.trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
+        which = f"{skipped} misclassified ones skipped" if self.only_correct else "all of them scored"
+        shares = ", ".join(f"{share:g}" for share in self.road_options["percentiles"])
+        noise = self.road_options["noise"]
+        return (
+            f"{count} images, accuracy {accuracy:.1%}, {which}; the {self.target} class explained; mean ± std of the "
+            f"per-image scores. ROAD: mean over {shares}% of LeRF minus MoRF, not halved, noise {noise:g}."
+        )
 
     def _keep_maps(self, batch: dict[str, Tensor], rows: Tensor, maps: dict[str, Tensor]) -> None:
         """Keep the first images of this process for the figure."""
@@ -214,49 +193,18 @@ class Evaluator(L.LightningModule):
             self.results.add_maps(int(batch["index"][i]), content)
 
 
-def title_of(method: str, stage: str, aggregator: str) -> str:
-    """Short title of a method with its stage, for figures and curves."""
-    details = ", ".join(part for part in (f"stage {stage}" if stage else "", aggregator) if part)
-    return f"{method}, {details}" if details else method
-
-
-def _where(method: AttributionMethod) -> tuple[str, str]:
-    return "" if method.stage is None else str(method.stage), method.aggregator or ""
-
-
-def _title(method: AttributionMethod) -> str:
-    return title_of(method.name, *_where(method))
-
-
-def _unique(methods: list[AttributionMethod]) -> list[AttributionMethod]:
-    titles = [_title(method) for method in methods]
-    twice = {title for title in titles if titles.count(title) > 1}
-    if twice or not methods:
-        raise InputError(f"methods: {f'{twice.pop()!r} is there twice' if twice else 'there is none'}")
-    return methods
-
-
 def _rows(
-    method: AttributionMethod, batch: dict[str, Tensor], predicted: Tensor, names: list[str], scores: Tensor
+    method: AttributionMethod,
+    batch: dict[str, Tensor],
+    predicted: Tensor,
+    targets: Tensor,
+    keep: Tensor,
+    scores: dict[str, Tensor],
 ) -> list[dict[str, Any]]:
-    stage, aggregator = _where(method)
-    found = zip(batch["index"].tolist(), batch["label"].tolist(), predicted.tolist(), scores.tolist(), strict=True)
+    """One row an image: what names it, what was explained, and its scores."""
+    found = {"label": batch["label"], "predicted": predicted, "target": targets, "skipped": ~keep, **scores}
+    columns = {name: values.tolist() for name, values in found.items()}
     return [
-        {
-            "index": index,
-            "method": method.name,
-            "stage": stage,
-            "aggregator": aggregator,
-            "label": label,
-            "predicted": guess,
-            **dict(zip(names, values, strict=True)),
-        }
-        for index, label, guess, values in found
+        {"index": index, **method_columns(method), **{name: values[i] for name, values in columns.items()}}
+        for i, index in enumerate(batch["index"].tolist())
     ]
-
-
-def _figure(kept: list[dict[str, Any]]) -> Figure:
-    masks = torch.stack([entry["mask"] for entry in kept]) if "mask" in kept[0] else None
-    maps = {name: torch.stack([entry["maps"][name] for entry in kept]) for name in kept[0]["maps"]}
-    images = torch.stack([entry["image"] for entry in kept])
-    return overlay_figure(images, maps, masks, [entry["name"] for entry in kept])

@@ -8,8 +8,6 @@ from typing import Any
 import pandas as pd
 import torch
 
-KEYS = ["index", "method", "stage", "aggregator", "label", "predicted"]
-
 
 class ResultsFolder:
     """Where an evaluation writes.
@@ -27,11 +25,13 @@ class ResultsFolder:
         self.kept = self.folder / "parts-maps"
 
     def start(self) -> None:
-        """Make the folder and clear the parts that an interrupted run may have left."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Make the folders. Rows that an interrupted run has left are moved aside to ``parts-1`` and so on."""
+        if self.parts.exists() and any(self.parts.iterdir()):
+            number = next(n for n in range(1, 10_000) if not self.parts.with_name(f"parts-{n}").exists())
+            self.parts.rename(self.parts.with_name(f"parts-{number}"))
+        shutil.rmtree(self.kept, ignore_errors=True)
         for folder in (self.parts, self.kept):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
+            folder.mkdir(parents=True, exist_ok=True)
 
     def add_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows of one batch; ``name`` is the batch's own among all processes."""

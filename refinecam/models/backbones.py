@@ -1,12 +1,12 @@
 """Backbones from timm, by name."""
 
-import difflib
 from typing import Any
 
 import timm
 from torch import nn
 
 from refinecam.errors import InputError
+from refinecam.network import check_backbone
 
 
 def create_backbone(
@@ -27,19 +27,21 @@ def create_backbone(
     Raises:
         InputError: if timm does not know the name, or the weights cannot be fetched.
     """
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4) or timm.list_models(f"{name}*")[:3]
-        raise InputError(f"backbone: timm has no model named {name!r}; close to it: {', '.join(close) or 'none'}")
+    check_backbone(name)
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     pretrained_cfg = timm.models.get_pretrained_cfg(name)
     if image_size is not None and pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
         options["img_size"] = image_size
     if not pretrained:
         return timm.create_model(name, pretrained=False, **options)
+    if pretrained_cfg is None or not pretrained_cfg.has_weights:
+        raise InputError(f"pretrained: timm has no weights for {name!r}; start without them: pretrained false")
     try:
         return timm.create_model(name, pretrained=True, **options)
-    except Exception as error:  # the hub's client raises a dozen types, from its own or from two HTTP libraries
+    except Exception as error:  # the hub's client raises a dozen types, its own and those of two HTTP libraries
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise InputError(
-            f"pretrained: the ImageNet weights of {name!r} could not be fetched ({type(error).__name__}); connect to "
-            "the internet once, or train from scratch with --model.pretrained false and a crop curriculum"
+            f"pretrained: the ImageNet weights of {name!r} could not be fetched ({reason}); connect to the internet "
+            "once, or do without: train.py --model.pretrained false with a crop curriculum, evaluate.py "
+            "--model.checkpoint FILE"
         ) from error

@@ -23,10 +23,17 @@ def load_network(checkpoint: str | Path, backbone: str, image_size: int | None =
         The network in eval mode, on the CPU.
 
     Raises:
-        InputError: if the file is missing, is no checkpoint of a classifier, or belongs to another backbone.
+        InputError: if the file is missing, is no checkpoint of a classifier, or belongs to another backbone or image
+            size.
     """
     content = read_checkpoint(checkpoint, backbone)
-    num_classes = content["hyper_parameters"]["num_classes"]
+    num_classes, trained_size = (content["hyper_parameters"].get(key) for key in ("num_classes", "image_size"))
+    if trained_size != image_size:
+        sizes = [f"{size} px" if size else "the backbone's own size" for size in (trained_size, image_size)]
+        remedy = trained_size or "null"
+        raise InputError(
+            f"checkpoint: {checkpoint} was trained at {sizes[0]}, not at {sizes[1]}; use --model.image_size {remedy}"
+        )
     network = create_backbone(backbone, pretrained=False, num_classes=num_classes, image_size=image_size)
     prefix = "network."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}

@@ -49,18 +49,11 @@ class Classifier(L.LightningModule):
         self.train_accuracy = _accuracy(num_classes)
         self.val_accuracy = _accuracy(num_classes)
         self.test_accuracy = _accuracy(num_classes)
-        self.band_accuracies: list[MulticlassAccuracy] = []
         self.progress = 0.0
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_classes) of images (N, 3, H, W)."""
         return self.network(image)
-
-    def on_test_start(self) -> None:
-        """Make one accuracy for each size band of the data."""
-        bands = getattr(getattr(self.trainer, "datamodule", None), "bands", ())
-        classes = self.hparams["num_classes"]
-        self.band_accuracies = [_accuracy(classes).to(self.device) for _ in bands]
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Note the share of the training that is over: the schedule's clock, whatever the epochs' lengths."""
@@ -85,23 +78,15 @@ class Classifier(L.LightningModule):
         return self._evaluate(batch, "val", self.val_accuracy)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Loss and accuracy, also by size band where the batch knows it; returns the logits."""
-        logits = self._evaluate(batch, "test", self.test_accuracy)
-        for band, accuracy in enumerate(self.band_accuracies):
-            rows = batch["band"] == band
-            if rows.any():
-                accuracy.update(logits[rows], batch["label"][rows])
-        return logits
-
-    def on_test_epoch_end(self) -> None:
-        """Log the accuracy of each size band."""
-        for band, accuracy in enumerate(self.band_accuracies):
-            self.log(f"test/accuracy_band{band}", accuracy.compute())
+        """Loss and accuracy; returns the logits."""
+        return self._evaluate(batch, "test", self.test_accuracy)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a schedule over the share of the training that is over."""
         rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
-        optimizer = AdamW(self.parameters(), lr=rate, weight_decay=decay, fused=True)  # small batches feel the step
+        # Small batches feel the step's cost, but Lightning does not clip the gradients of a fused optimizer.
+        fused = self.trainer.gradient_clip_val is None
+        optimizer = AdamW(self.parameters(), lr=rate, weight_decay=decay, fused=fused)
         scheduler = LambdaLR(optimizer, lambda _: self._rate())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

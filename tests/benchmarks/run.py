@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
+import cv2
 import torch
 from pytorch_grad_cam.metrics.road import ROADCombined
 from pytorch_grad_cam.refine_cam import RefineCAM as OracleRefineCAM
@@ -42,6 +43,7 @@ def samples() -> None:
     dataset = ShapesDataset(bank, transform, "train", 200)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     seconds = median_seconds(lambda: [dataset[i] for i in range(200)])
     torch.set_num_threads(threads)
     print(f"samples at {transform.image_size} px on one core: {200 / seconds:.0f} per second")

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from refinecam.errors import InputError
-from refinecam.eval_mode import eval_mode
 from refinecam.imputation import impute
 from refinecam.metrics.functional.complexity import complexity
 from refinecam.metrics.functional.cosine_similarity import cosine_similarity
 from refinecam.metrics.functional.formulas import check_maps, harmonic_mean, pearson, relative_drop, undefined
 from refinecam.metrics.functional.imputation import identities, noise_field
-from refinecam.metrics.functional.ranking import missing_pixels, relevance_ranks
+from refinecam.metrics.functional.ranking import check_percentiles, missing_pixels, relevance_ranks
+from refinecam.network import check_input, check_logits, eval_mode
 
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 PERCENTILES = (20, 40, 60, 80)
@@ -55,11 +55,11 @@ class MapEvaluation:
         noise: float = 0.01,
         seed: int = 0,
     ) -> None:
+        check_input(images, targets)
         check_maps(maps, images)
-        if targets.dtype != torch.int64 or targets.shape != images.shape[:1]:
-            raise InputError(
-                f"targets: expected an int64 tensor ({len(images)},), got {targets.dtype} {tuple(targets.shape)}"
-            )
+        check_percentiles(percentiles)
+        if index is not None and len(index) != len(images):
+            raise InputError(f"index: expected one for each of {len(images)} images, got {len(index)}")
         self.model, self.images, self.targets, self.maps = model, images, targets, maps
         self.method, self.masks, self.index = method, masks, index
         self.percentiles, self.noise, self.seed = tuple(percentiles), noise, seed
@@ -139,4 +139,5 @@ class MapEvaluation:
     def _confidence(self, images: Tensor, targets: Tensor) -> Tensor:
         with eval_mode(self.model):
             logits = self.model(images)
+        check_logits(logits, targets)
         return logits.float().softmax(1).gather(1, targets[:, None]).squeeze(1)

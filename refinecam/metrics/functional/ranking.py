@@ -41,14 +41,19 @@ def missing_pixels(ranks: Tensor, percentiles: Sequence[float]) -> Tensor:
     Returns:
         bool, shape (N, 2 * P, 1, H, W): for each percentile the least relevant pixels (LeRF), then for each
         percentile the most relevant (MoRF).
-
-    Raises:
-        InputError: if a percentile is out of range.
     """
-    if not percentiles or not all(0 < p < 100 for p in percentiles):
-        raise InputError(f"percentiles: expected numbers in (0, 100), got {tuple(percentiles)}")
     total = ranks.shape[2] * ranks.shape[3]
     counts = [round(total * p / 100) for p in percentiles]
     least = [ranks < count for count in counts]
     most = [ranks >= total - count for count in counts]
     return torch.stack(least + most, 1)
+
+
+def check_percentiles(percentiles: Sequence[float]) -> None:
+    """Refuse shares outside (0, 100) percent.
+
+    Raises:
+        InputError: naming them.
+    """
+    if not percentiles or not all(0 < p < 100 for p in percentiles):
+        raise InputError(f"percentiles: expected numbers in (0, 100), got {tuple(percentiles)}")

@@ -1,0 +1,92 @@
+"""What an evaluation leaves for people: summary, figure, and both in TensorBoard."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from warnings import warn
+
+import pandas as pd
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from matplotlib.figure import Figure
+
+from refinecam.attribution import AttributionMethod
+from refinecam.evaluation.figures import overlay_figure
+from refinecam.evaluation.results import ResultsFolder
+from refinecam.metrics import Summary
+
+
+class SummaryRow(NamedTuple):
+    """One score of one method over the data set."""
+
+    method: AttributionMethod
+    score: str
+    summary: Summary
+
+
+def write_report(
+    results: ResultsFolder, rows: Sequence[SummaryRow], heading: str, figure_images: int, loggers: Sequence[Logger]
+) -> None:
+    """Merge the rows, write ``summary.csv``, ``summary.md`` and ``maps.png``, and log them.
+
+    Args:
+        results: the evaluation's folder, with the parts of all processes.
+        rows: every score of every method.
+        heading: what was evaluated, and how, in a line or two.
+        figure_images: images in the figure.
+        loggers: of the trainer.
+    """
+    results.merge()
+    for row in rows:
+        if row.summary.undefined:
+            warn(
+                f"{row.method.title}: {row.summary.undefined} maps have no {row.score} (constant or not finite); "
+                "they are counted as undefined",
+                stacklevel=2,
+            )
+    summary_table(rows).to_csv(results.folder / "summary.csv", index=False)
+    text = f"{heading}\n\n{summary_markdown(rows)}"
+    (results.folder / "summary.md").write_text(text)
+    kept = results.maps(figure_images)
+    figure = maps_figure(kept) if kept else None
+    if figure is not None:
+        figure.savefig(results.folder / "maps.png", dpi=150)
+    for logger in loggers:
+        logger.log_metrics({f"{row.score}/{row.method.title}": row.summary.mean for row in rows})
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text("summary", text)
+            if figure is not None:
+                logger.experiment.add_figure("maps", figure)
+    results.finish()
+
+
+def summary_table(rows: Sequence[SummaryRow]) -> pd.DataFrame:
+    """Long table: method, stage, aggregator, score, then mean, std and the counts."""
+    return pd.DataFrame([{**method_columns(row.method), "score": row.score, **row.summary._asdict()} for row in rows])
+
+
+def method_columns(method: AttributionMethod) -> dict[str, str]:
+    """What names a method in every table; empty where it has no stage or aggregator."""
+    stage = "" if method.stage is None else str(method.stage)
+    return {"method": method.name, "stage": stage, "aggregator": method.aggregator or ""}
+
+
+def summary_markdown(rows: Sequence[SummaryRow]) -> str:
+    """One line a method: mean ± std of every score, how many images were scored, how many had no score."""
+    scores = list(dict.fromkeys(row.score for row in rows))
+    lines = ["| method | stage | " + " | ".join(scores) + " | scored | undefined |", "|" + "---|" * (len(scores) + 4)]
+    for method in dict.fromkeys(row.method for row in rows):
+        found = [row.summary for row in rows if row.method is method]
+        cells = [f"{summary.mean:.3f} ± {summary.std:.3f}" for summary in found]
+        columns = method_columns(method)
+        title = ", ".join(part for part in (columns["method"], columns["aggregator"]) if part)
+        counts = [str(min(s.scored for s in found)), str(max(s.undefined for s in found))]
+        lines.append(f"| {' | '.join([title, columns['stage'], *cells, *counts])} |")
+    return "\n".join(lines) + "\n"
+
+
+def maps_figure(kept: Sequence[dict[str, Any]]) -> Figure:
+    """Overlays of the kept images, see :meth:`~refinecam.evaluation.results.ResultsFolder.maps`."""
+    masks = torch.stack([entry["mask"] for entry in kept]) if "mask" in kept[0] else None
+    maps = {name: torch.stack([entry["maps"][name] for entry in kept]) for name in kept[0]["maps"]}
+    images = torch.stack([entry["image"] for entry in kept])
+    return overlay_figure(images, maps, masks, [entry["name"] for entry in kept])
