@@ -35,6 +35,9 @@ class TrainCLI(_CLI):
         super().add_arguments_to_parser(parser)
         parser.add_argument("--ckpt_path", type=str | None, help="checkpoint of a training to go on with")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        # Lightning's own save_last writes only when a best checkpoint is written, so a resumed training would go back.
+        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
+        parser.link_arguments("checkpoint.dirpath", "last_checkpoint.dirpath")
         parser.add_lightning_class_args(TrainingPictures, "pictures")
         parser.add_lightning_class_args(BandAccuracy, "band_accuracy")
         parser.add_lightning_class_args(FinalMetrics, "final_metrics")
@@ -44,8 +47,10 @@ class TrainCLI(_CLI):
                 "checkpoint.monitor": "val/accuracy",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
+                "last_checkpoint.filename": "last",
+                "last_checkpoint.save_on_train_epoch_end": True,
+                "last_checkpoint.enable_version_counter": False,
             }
         )
 
@@ -88,7 +93,7 @@ def train(args: Sequence[str] | None = None) -> None:
                 f"{len(cli.datamodule.classes)}"
             )
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
-    best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    best = cli._get(cli.config_init, "checkpoint").best_model_path
     if not best:
         raise InputError("trainer: no epoch was trained and validated, so there are no best weights to test")
     cli.trainer.test(cli.model, cli.datamodule, ckpt_path=best, weights_only=True)

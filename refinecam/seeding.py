@@ -20,7 +20,7 @@ def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
         purpose: what is drawn, for example ``"train/colour"``; different purposes give independent streams.
         index: identity of the sample, at least 0.
 
-    >>> generator(0, "noise", 7).integers(100) == generator(0, "noise", 7).integers(100)
+    >>> generator(0, "noise", 7).random() == generator(0, "noise", 7).random()
     True
     """
     if seed < 0 or index < 0:

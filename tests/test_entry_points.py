@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from refinecam.attribution import RandomCAM
 from refinecam.cli import evaluate, run, train
+from refinecam.data import ShapesDataModule
 
 ROOT = Path(__file__).parents[1]
 METHODS = ["GradCAM++", "LayerCAM(stage=0)", "RefineCAM(LayerCAM)", "RandomCAM", "All1sCAM"]
@@ -93,7 +97,7 @@ def test_training_writes_checkpoints_config_and_curves(trained):
         "val/loss",
         "val/accuracy",
         "test/accuracy",
-        "test/accuracy_band2",
+        "test/accuracy_88-108px",
     } <= scalars
     assert len(events.Scalars("val/accuracy")) == 2
     assert {"train/images", "val/predictions", "val/confusion", "val/maps"} <= set(events.Tags()["images"])
@@ -101,8 +105,12 @@ def test_training_writes_checkpoints_config_and_curves(trained):
     assert len(events.Images("train/images")) == 2  # crops, then whole images
     assert all(image.width > 30 and image.height > 30 for image in events.Images("train/images"))
     # the HParams tab: hyperparameters and the final metrics
-    assert any("hparams" in tag for tag in events.summary_metadata)
-    assert "final/test/accuracy" in scalars
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    chosen = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert chosen["learning_rate"].number_value == 1e-3
+    assert chosen["train_size"].number_value == 24
+    assert "_instantiator" not in chosen
+    assert events.Scalars("final/test/accuracy")[0].value == events.Scalars("test/accuracy")[0].value
 
 
 def test_training_resumes(trained, tmp_path):
@@ -110,8 +118,11 @@ def test_training_resumes(trained, tmp_path):
     args[args.index("--trainer.max_epochs") + 1] = "3"
     train([*args, "--ckpt_path", str(trained / "weights/last.ckpt")])
     (logs,) = tmp_path.glob("train/version_*")
-    steps = [event.step for event in read_events(logs).Scalars("val/accuracy")]
-    assert steps == [8]  # only the third epoch was run
+    events = read_events(logs)
+    assert {event.step for event in events.Scalars("train/loss")} == {6, 7, 8}  # only the third epoch was trained
+    assert events.Scalars("val/accuracy")[-1].step == 8
+    (grid,) = events.Images("train/images")
+    assert grid.height > 2 * 64  # whole images above their masks: the curriculum went on, too
 
 
 def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
@@ -127,14 +138,19 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
     ]
     assert table["stage"].unique().tolist() == ["-1", "0", ""]
     scores = ["cosine_similarity", "average_drop", "complexity", "coherency", "adcc", "road", "arcc"]
-    assert table.columns.tolist() == ["index", "method", "stage", "aggregator", "label", "predicted", *scores]
+    names = ["index", "method", "stage", "aggregator", "label", "predicted", "target", "skipped"]
+    assert table.columns.tolist() == [*names, *scores]
+    assert (table["target"] == table["label"]).all()
+    assert not table["skipped"].any()
     summary = pd.read_csv(evaluated / "summary.csv", keep_default_na=False)
     for row in summary.itertuples():
         values = table[(table["method"] == row.method) & (table["stage"] == str(row.stage))][row.score].dropna()
         assert float(row.mean) == pytest.approx(values.mean(), abs=1e-9)
         assert float(row.std) == pytest.approx(values.std(ddof=0), abs=1e-6)
         assert (int(row.scored), int(row.undefined), int(row.skipped)) == (len(values), 7 - len(values), 0)
-    assert "| RefineCAM(LayerCAM), product | 0 |" in (evaluated / "summary.md").read_text()
+    text = (evaluated / "summary.md").read_text()
+    assert "| RefineCAM(LayerCAM), product | 0 |" in text
+    assert "20, 40, 60, 80% of LeRF minus MoRF, not halved" in text
     assert (evaluated / "maps.png").stat().st_size > 10_000
     assert not (evaluated / "parts").exists()
     (logs,) = evaluated.glob("version_*")
@@ -175,6 +191,7 @@ def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
     table = pd.read_parquet(tmp_path / "per_image.parquet")
     wrong = table["label"] != table["predicted"]
     assert wrong.any()
+    assert (table["skipped"] == wrong).all()
     assert table.loc[wrong, "road"].isna().all()
     summary = pd.read_csv(tmp_path / "summary.csv")
     assert (summary["skipped"] == wrong.sum()).all()
@@ -192,20 +209,85 @@ def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
         (["--model.methods", "[GradCAM(stage=9)]"], "stage: no stage 9; there are 0 (layer1)"),
         (["--model.scores", "[beauty]"], "scores: there is no 'beauty'; there are"),
         (["--data.backgrounds", "nowhere"], "backgrounds: there is no folder nowhere"),
+        (["--model.percentiles", "[0, 50]"], "percentiles: expected numbers in (0, 100)"),
+        (["--model.image_size", "96"], "was trained at 64 px, not at 96 px; use --model.image_size 64"),
         (["--trainer.inference_mode", "true"], "Trainer(inference_mode=False)"),
     ],
 )
-def test_bad_input_ends_with_one_line(trained, tmp_path, more, message, capsys):
+def test_bad_input_ends_with_one_line_and_spoils_nothing(trained, tmp_path, more, message):
+    (tmp_path / "parts").mkdir()
+    earlier = [tmp_path / "per_image.parquet", tmp_path / "summary.md", tmp_path / "parts/rank000-000000.parquet"]
+    for path in earlier:
+        path.write_text("an earlier run's")
     with pytest.raises(SystemExit) as stop:
         run(lambda: evaluate(evaluate_args(trained, tmp_path, *more)))
     assert str(stop.value).startswith("error: ")
     assert message in str(stop.value)
     assert "\n" not in str(stop.value)
+    kept = [*tmp_path.glob("per_image.parquet"), *tmp_path.glob("summary.md"), *tmp_path.glob("parts*/rank000-000000*")]
+    assert [path.read_text() for path in kept] == ["an earlier run's"] * 3
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--model.backbone", "resnet81"], "timm has no model named 'resnet81'; close to it: resnet18"),
+        (["--data.backgrounds", "nowhere"], "backgrounds: there is no folder nowhere"),
+        (["--data.curriculum", '[{"crop": 999, "epochs": 1}]'], "crop: expected 1 to 67 pixels"),
+        (["--data.bands", "[[50, 40]]"], "bands: expected (low, high)"),
+        (["--pictures.methods", "GradCAM(stage=9)"], "stage: no stage 9"),
+        (["--ckpt_path", "nowhere.ckpt"], "checkpoint: there is no file nowhere.ckpt"),
+        (["--trainer.reload_dataloaders_every_n_epochs", "0"], "curriculum: crops change between epochs"),
+    ],
+)
+def test_bad_training_input_ends_with_one_line(tmp_path, more, message):
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: train([*train_args(tmp_path), *more]))
+    assert str(stop.value).startswith("error: ")
+    assert message in str(stop.value)
+    assert "\n" not in str(stop.value)
+
+
+def test_truncated_background_is_named(page_folder, tmp_path):
+    path = page_folder / "book1_s3_0_0.jpg"
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(SystemExit, match=r"error: backgrounds: .*book1_s3_0_0.jpg cannot be read"):
+        run(lambda: train([*train_args(tmp_path), "--data.backgrounds", str(page_folder)]))
+
+
+def test_checkpoint_of_other_classes_is_refused(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(ShapesDataModule, "classes", ("one", "two"))
+    with pytest.raises(SystemExit, match="the network tells 6 classes apart, the data has 2"):
+        run(lambda: evaluate(evaluate_args(trained, tmp_path)))
+    with pytest.raises(SystemExit, match="tells 6 classes apart, the data has 2"):
+        run(lambda: train([*train_args(tmp_path), "--ckpt_path", str(trained / "weights/last.ckpt")]))
+
+
+def test_maps_without_contrast_are_reported(trained, tmp_path, monkeypatch):
+    real = RandomCAM.__call__
+
+    def spoiled(self, model, image, target):
+        maps = real(self, model, image, target)
+        maps[0] = 0.5
+        maps[1:2] = float("nan")
+        return maps
+
+    monkeypatch.setattr(RandomCAM, "__call__", spoiled)
+    with pytest.warns(UserWarning, match="RandomCAM: 5 maps have no arcc"):  # two of each batch of three, one alone
+        evaluate(evaluate_args(trained, tmp_path, "--model.methods", "[RandomCAM, HalfCAM]"))
+    summary = pd.read_csv(tmp_path / "summary.csv").set_index(["method", "score"])
+    assert tuple(summary.loc[("RandomCAM", "arcc"), ["scored", "undefined"]]) == (2, 5)
+    assert tuple(summary.loc[("HalfCAM", "arcc"), ["scored", "undefined"]]) == (7, 0)
+
+
+def test_deterministic_algorithms_are_enough(trained, evaluated, tmp_path):
+    evaluate(evaluate_args(trained, tmp_path, "--trainer.deterministic", "true"))
+    torch.use_deterministic_algorithms(False)
+    expected, found = (pd.read_parquet(folder / "per_image.parquet") for folder in (evaluated, tmp_path))
+    pd.testing.assert_frame_equal(found, expected, atol=1e-6, rtol=0)
 
 
 def test_an_interrupted_evaluation_keeps_its_rows(trained, tmp_path, monkeypatch):
-    from refinecam.attribution import RandomCAM
-
     real, calls = RandomCAM.__call__, []
 
     def failing(self, *args):

@@ -38,7 +38,7 @@ class RefineCAM(AttributionMethod):
     ) -> None:
         if not isinstance(cam, CAM):
             raise InputError(f"cam: RefineCAM works around a CAM, got {cam!r}")
-        if layers is not None and (isinstance(layers, str) or not all(isinstance(name, str) for name in layers)):
+        if layers is not None and not (isinstance(layers, list | tuple) and all(isinstance(n, str) for n in layers)):
             raise InputError(f"layers: expected a list of layers' names, got {layers!r}")
         if aggregator not in get_args(Aggregator):
             raise InputError(f"aggregator: expected one of {get_args(Aggregator)}, got {aggregator!r}")

@@ -1,5 +1,7 @@
 """Each CAM against grad-cam 1.5.7 on each of the four backbones, and its contract."""
 
+import gc
+
 import numpy as np
 import pytest
 import pytorch_grad_cam as oracle
@@ -100,7 +102,7 @@ class TestContract:
         tiny_net.deep.train()
         before = {k: v.clone() for k, v in tiny_net.state_dict().items()}
         if trouble == "wrong target":
-            with pytest.raises(ValueError, match="target: class 9 is not one of the model's 6 classes"):
+            with pytest.raises(ValueError, match="targets: class 9 is not one of the model's 6 classes"):
                 cam(tiny_net, images, torch.tensor([0, 9, 0, 0, 0]))
         elif trouble == "failing forward":
             tiny_net.head.forward = lambda x: 1 / 0
@@ -135,9 +137,9 @@ class TestContract:
     @pytest.mark.parametrize(
         ("target", "message"),
         [
-            (torch.zeros(5), "target: expected an int64 tensor"),
-            (torch.zeros(4, dtype=torch.int64), "target: expected an int64 tensor"),
-            (torch.tensor([0, 0, 0, 0, -1]), "target: class -1 is not one of"),
+            (torch.zeros(5), "targets: expected an int64 tensor"),
+            (torch.zeros(4, dtype=torch.int64), "targets: expected an int64 tensor"),
+            (torch.tensor([0, 0, 0, 0, -1]), "targets: class -1 is not one of"),
         ],
     )
     def test_bad_target(self, cam, tiny_net, images, target, message):
@@ -145,7 +147,7 @@ class TestContract:
             cam(tiny_net, images, target)
 
     def test_bad_image(self, cam, tiny_net, targets):
-        with pytest.raises(ValueError, match="image: expected a float tensor"):
+        with pytest.raises(ValueError, match="images: expected a float tensor"):
             cam(tiny_net, torch.zeros(5, 3, 24, 32, dtype=torch.uint8), targets)
 
 
@@ -169,6 +171,8 @@ def test_a_map_without_contrast_is_zero(tiny_net, images, targets):
         ("layer9", "no layer named 'layer9'; there are, for example"),
         ("global_pool.flatten", "not a map"),
         ("fc", "not a map"),
+        (1.5, "stage: expected an index or a layer's name, got 1.5"),
+        (None, "stage: expected an index or a layer's name, got None"),
     ],
 )
 def test_bad_stage(stage, message, backbones, batch):
@@ -185,3 +189,30 @@ def test_layer_that_does_not_run(tiny_net, images, targets):
     tiny_net.unused = torch.nn.Conv2d(3, 3, 1)
     with pytest.raises(ValueError, match="layer 'unused' did not run"):
         GradCAM("unused")(tiny_net, images, targets)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("swin_tiny_patch4_window7_224", "patch_embed.proj"),
+        ("swin_tiny_patch4_window7_224", "layers.2"),
+        ("convnext_tiny", "stages.0.blocks.1.norm"),
+        ("convnext_tiny", "stages.0.blocks.1.mlp"),
+        ("convnext_tiny", "stages.1.downsample.0"),
+        ("vgg11", "features.4"),
+    ],
+)
+def test_layers_of_any_layout_give_square_maps(name, layer, backbones, batch):
+    raw = GradCAM().raw(backbones[name], batch, torch.tensor(TARGETS), [layer])[0]
+    assert raw.shape[1] == 1
+    assert raw.shape[2] == raw.shape[3]
+
+
+def test_memory_stays_flat_and_nothing_is_kept(tiny_net, images, targets):
+    cam = RefineCAM(LayerCAM(), layers=["stem", "deep"])
+    gc.collect()
+    cam(tiny_net, images, targets)
+    before = sum(isinstance(o, torch.Tensor) for o in gc.get_objects())
+    for _ in range(5):
+        cam(tiny_net, images, targets)
+    assert sum(isinstance(o, torch.Tensor) for o in gc.get_objects()) <= before

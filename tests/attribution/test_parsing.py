@@ -21,7 +21,7 @@ def test_forms(text):
 
 
 def test_repr_reads_back():
-    for method in parse_methods("LayerCAM(stage='layer2'), RefineCAM(GradCAM++, stage=2)"):
+    for method in parse_methods("LayerCAM(stage='layer2'), RefineCAM(GradCAM++, stage=2), RandomCAM(4)"):
         (again,) = parse_methods(repr(method))
         assert repr(again) == repr(method)
 
@@ -31,6 +31,8 @@ def test_repr_reads_back():
     [
         ("GradCam", "there is no 'GradCam'; there are GradCAM, "),
         ("GradCAM(stage=", "cannot read"),
+        ("GradCAM, GradCAM(stage=-1)", "'GradCAM, stage -1' is there twice"),
+        ("", "there is none"),
         ("LayerCAM(level=2)", "LayerCAM.*unexpected keyword argument 'level'"),
         ("RefineCAM", "missing 1 required"),
         ("LayerCAM(stage=1+x)", "neither a method nor a plain value"),

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -66,6 +67,21 @@ def test_label_is_independent_of_every_other_factor(dataset):
     x = factors["x"]
     np.add.at(table, (factors["band"], np.searchsorted(np.quantile(x, (0.25, 0.5, 0.75)), x)), 1)
     assert chi2_contingency(table).pvalue > 1e-3
+
+
+def test_clutter_alone_does_not_find_the_shape():
+    """Neither the busiest nor the calmest region is where the shape is."""
+    pictures = [crowd_scene(generator(0, "clutter", i)) for i in range(8)]
+    dataset = ShapesDataset(Backgrounds(pictures, 236), JointTransform(224, 236), "train", 300)
+    hits = []
+    for index in range(300):
+        drawing = dataset.draw(index)
+        edges = np.abs(np.diff(drawing.image.astype(int), axis=1)).sum(2)[:, 6:-6] > 40
+        density = cv2.blur(edges.astype(np.float32), (25, 25))
+        places = [np.unravel_index(f(density), density.shape) for f in (np.argmax, np.argmin)]
+        x, y = drawing.centre
+        hits.append([np.hypot(px + 6 - x, py - y) < drawing.size / 2 for py, px in places])
+    assert (np.mean(hits, 0) < 0.25).all()
 
 
 def test_sample_is_the_same_for_any_worker_count(dataset):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from lightning import Trainer
 
 from refinecam.data import CropStage, ShapesDataModule
 from refinecam.data.sampling import UnpaddedDistributedSampler, evaluation_loader
@@ -72,8 +73,29 @@ def test_more_processes_than_samples(monkeypatch):
         evaluation_loader(range(2), 1)
 
 
+def test_a_curriculum_without_whole_images_is_warned_about(module, monkeypatch):
+    module.trainer = Trainer(max_epochs=3, logger=False, enable_checkpointing=False)
+    with pytest.warns(UserWarning, match="no whole image will be trained on"):
+        module._check_curriculum()
+    module.trainer = None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bands": [(50, 40)]}, "bands: expected"),
+        ({"scenes": 0}, "scenes: expected at least 1"),
+        ({"batch_size": 0}, "batch_size: expected at least 1"),
+        ({"curriculum": [CropStage(16, 0)]}, "curriculum: a stage lasts at least 1 epoch"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        ShapesDataModule(**options)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="no model named 'resnet19'"):
         ShapesDataModule(backbone="resnet19")
-    with pytest.raises(ValueError, match="test_size: expected at least 1 sample, got 0"):
+    with pytest.raises(ValueError, match="test_size: expected at least 1, got 0"):
         ShapesDataModule(test_size=0)

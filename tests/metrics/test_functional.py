@@ -17,6 +17,7 @@ from refinecam.metrics.functional import (
     noisy_linear_imputation,
     road,
 )
+from refinecam.metrics.functional.formulas import harmonic_mean
 
 CAM = RefineCAM(LayerCAM(), layers=["stem", "deep"])
 METHODS = {"refined": CAM, "plain": GradCAM("deep"), "random": RandomCAM(), "half": HalfCAM()}
@@ -183,7 +184,28 @@ def test_model_and_global_generators_are_left_alone(tiny_net, images, targets):
 
 
 class TestDegenerateMaps:
-    def test_zero_terms_give_zero_and_nothing_is_nan(self, tiny_net, images, targets):
+    def test_a_term_of_zero_gives_zero(self):
+        terms = torch.tensor([0.5, 0.0, 1.0, torch.nan, -0.1]), torch.tensor([0.5, 0.5, 0.0, 0.5, 0.5])
+        found = harmonic_mean(*terms, torch.ones(5))
+        expected = torch.tensor([3 / 5, 0, 0, torch.nan, 0])
+        torch.testing.assert_close(found, expected, equal_nan=True)
+
+    def test_all_confidence_lost_gives_no_adcc(self, tiny_net, images, targets):
+        class Loses(torch.nn.Module):
+            """Sure of class 0 but on black images."""
+
+            def forward(self, x):
+                seen = (x.flatten(1).abs().sum(1) > 0).float()
+                return torch.stack([1000 * seen, 1000 * (1 - seen)], 1)
+
+        chosen, maps = torch.zeros(5, dtype=torch.int64), torch.zeros(5, 1, 24, 32)
+        maps[:, :, 0, 0] = 1
+        black = images.clone()
+        black[:, :, 0, 0] = 0
+        assert (average_drop(Loses(), black, chosen, maps) == 1).all()
+        assert (adcc(Loses(), black, chosen, maps, lambda *args: maps) == 0).all()
+
+    def test_nearly_full_maps_are_nearly_worthless_and_not_nan(self, tiny_net, images, targets):
         maps = torch.ones(5, 1, 24, 32)
         maps[:, :, 0, 0] = 0
         maps[:, :, 0, 1] = 1 - 1e-7
@@ -261,6 +283,12 @@ def test_other_bad_input(tiny_net, images, targets):
     maps = torch.rand(5, 1, 24, 32)
     with pytest.raises(ValueError, match="targets: expected an int64 tensor"):
         road(tiny_net, images, targets[:3], maps)
+    with pytest.raises(ValueError, match="targets: class 6 is not one of the model's 6 classes"):
+        road(tiny_net, images, targets + 1, maps)
+    with pytest.raises(ValueError, match="index: expected one for each of 5 images, got 2"):
+        road(tiny_net, images, targets, maps, index=[1, 2])
+    with pytest.raises(ValueError, match="seed and index: expected 0 or more, got seed -1"):
+        road(tiny_net, images, targets, maps, seed=-1)
     with pytest.raises(ValueError, match="percentiles: expected numbers"):
         road(tiny_net, images, targets, maps, percentiles=(0, 50))
     with pytest.raises(ValueError, match="masks: expected the maps' shape"):

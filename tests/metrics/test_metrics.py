@@ -10,7 +10,7 @@ from torchmetrics import MetricCollection
 
 import refinecam.metrics as metrics
 from refinecam.attribution import LayerCAM, RefineCAM
-from refinecam.metrics import ARCC, Complexity, CosineSimilarity, MapEvaluation
+from refinecam.metrics import ARCC, CosineSimilarity, MapEvaluation, PerImageMean
 from tests.conftest import TinyNet
 
 CAM = RefineCAM(LayerCAM(), layers=["stem", "deep"])
@@ -76,17 +76,33 @@ class TestEveryMetric:
         assert metric.scored == 0
 
 
-def test_collection_does_not_merge_metrics_that_tie_on_the_first_batch():
-    collection = MetricCollection([Complexity(), CosineSimilarity()], compute_groups=False)
+class First(PerImageMean):
+    """The first pixel of each map."""
+
+    higher_is_better = True
+
+    def score(self, evaluation):
+        return evaluation.maps[:, 0, 0, 0]
+
+
+class Last(PerImageMean):
+    """The last pixel of each map."""
+
+    higher_is_better = True
+
+    def score(self, evaluation):
+        return evaluation.maps[:, 0, -1, -1]
+
+
+@pytest.mark.parametrize("compute_groups", [False, True])
+def test_metrics_that_tie_on_the_first_batch(compute_groups):
+    """They must not be merged; the other setting shows that this is no idle danger."""
+    collection = MetricCollection([First(), Last()], compute_groups=compute_groups)
     model, images, targets = torch.nn.Identity(), torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64)
-    first = torch.tensor([[[[0.5, 0.5], [0.0, 0.0]]]])  # complexity 0.25
-    masks = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])  # cosine 0.5
-    maps = torch.tensor([[[[0.0, 1.0], [0.5, 0.5]]]])
-    collection.update(MapEvaluation(model, images, targets, first, masks=masks))
-    collection.update(MapEvaluation(model, images, targets, maps, masks=masks))
-    found = collection.compute()
-    assert found["Complexity"] == pytest.approx((0.25 + 0.5) / 2)
-    assert found["CosineSimilarity"] == pytest.approx((0.5 + 0.5 / (1.5**0.5 * 2**0.5)) / 2)
+    for values in ([[0.5, 0.0], [0.0, 0.5]], [[0.0, 0.0], [0.0, 1.0]]):
+        collection.update(MapEvaluation(model, images, targets, torch.tensor([[values]])))
+    found = {name: value.item() for name, value in collection.compute().items()}
+    assert (found == {"First": 0.25, "Last": 0.75}) is not compute_groups
 
 
 def test_shared_parts_are_computed_once():

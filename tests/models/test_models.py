@@ -1,7 +1,9 @@
 import lightning as L
 import pytest
+import timm
 import torch
 
+from refinecam.data import CropStage, ShapesDataModule
 from refinecam.models import Classifier, create_backbone, load_network
 from tests.conftest import BACKBONES, SIZE
 
@@ -45,6 +47,35 @@ def test_weights_that_cannot_be_fetched(monkeypatch, tmp_path):
 
 def _offline(*args, **kwargs):
     raise ConnectionError("no route to host")
+
+
+def test_no_weights_to_fetch():
+    with pytest.raises(ValueError, match="timm has no weights for"):
+        create_backbone(next(n for n in timm.list_models() if not timm.models.get_pretrained_cfg(n).has_weights))
+
+
+def test_weights_of_a_training_from_python_load(tmp_path):
+    """Nothing but plain values and tensors goes into a checkpoint."""
+    data = ShapesDataModule(
+        image_size=48, train_size=8, val_size=6, batch_size=4, scenes=4, curriculum=[CropStage(24, epochs=1)]
+    )
+    model = Classifier("resnet18", pretrained=False, image_size=48)
+    trainer = L.Trainer(
+        max_epochs=2,
+        reload_dataloaders_every_n_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        gradient_clip_val=1.0,
+        precision="bf16-mixed",
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(model, data)
+    path = trainer.checkpoint_callback.best_model_path
+    network = load_network(path, "resnet18", image_size=48)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), model.network.parameters(), strict=True))
+    with pytest.raises(ValueError, match="was trained at 48 px, not at the backbone's own size"):
+        load_network(path, "resnet18")
 
 
 def test_checkpoint_round_trip(checkpoint):

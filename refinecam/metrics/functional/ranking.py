@@ -9,9 +9,14 @@ from torch import Tensor
 from refinecam.errors import InputError
 from refinecam.seeding import generator
 
+TIE = 1e-5
+
 
 def relevance_ranks(maps: Tensor, seed: int, keys: Sequence[int]) -> Tensor:
     """Rank of each pixel from least (0) to most relevant (H * W - 1).
+
+    Pixels that differ by less than one part in 100,000 are equal: a map made in a batch of another size differs by so
+    much, and the plateaus of an enlarged coarse map must not fall into the order of its rounding errors.
 
     Args:
         maps: shape (N, 1, H, W).
@@ -26,7 +31,10 @@ def relevance_ranks(maps: Tensor, seed: int, keys: Sequence[int]) -> Tensor:
     flat = maps.flatten(1)
     draws = [generator(seed, "road/ties", key).permutation(flat.shape[1]) for key in keys]
     shuffle = torch.from_numpy(np.stack(draws)).to(maps.device)
-    order = shuffle.gather(1, flat.gather(1, shuffle).argsort(dim=1, stable=True))
+    values, order = flat.gather(1, shuffle).sort(dim=1)
+    steps = values.diff(dim=1, prepend=values[:, :1]) > (values * TIE).clamp(min=TIE / 100)
+    order = (steps.cumsum(1) * flat.shape[1] + order).sort(dim=1).values % flat.shape[1]
+    order = shuffle.gather(1, order)
     places = torch.arange(flat.shape[1], device=maps.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, places).view(maps.shape)
 

@@ -1,0 +1,62 @@
+import numpy as np
+import pandas as pd
+import torch
+
+from refinecam.attribution import GradCAM, LayerCAM, RefineCAM
+from refinecam.evaluation.figures import confusion_figure, overlay, overlay_figure
+from refinecam.evaluation.report import SummaryRow, summary_markdown, summary_table
+from refinecam.evaluation.results import ResultsFolder
+from refinecam.metrics import Summary
+
+ROWS = [
+    SummaryRow(method, score, Summary(mean, 0.25, 9, 1, 2))
+    for method in (GradCAM(), RefineCAM(LayerCAM()))
+    for score, mean in (("road", 0.5), ("arcc", 0.125))
+]
+
+
+def test_summary():
+    table = summary_table(ROWS)
+    assert table.columns.tolist() == [
+        *("method", "stage", "aggregator", "score", "mean", "std", "scored", "undefined", "skipped")
+    ]
+    assert table["mean"].tolist() == [0.5, 0.125, 0.5, 0.125]
+    assert summary_markdown(ROWS).splitlines() == [
+        "| method | stage | road | arcc | scored | undefined |",
+        "|---|---|---|---|---|---|",
+        "| GradCAM | -1 | 0.500 ± 0.250 | 0.125 ± 0.250 | 9 | 1 |",
+        "| RefineCAM(LayerCAM), product | 0 | 0.500 ± 0.250 | 0.125 ± 0.250 | 9 | 1 |",
+    ]
+
+
+def test_rows_of_all_processes_are_merged_in_order(tmp_path):
+    results = ResultsFolder(tmp_path)
+    results.start()
+    results.add_rows("rank001-000000", [{"index": 1, "method": "b"}, {"index": 1, "method": "a"}])
+    results.add_rows("rank000-000000", [{"index": 2, "method": "b"}, {"index": 0, "method": "b"}])
+    table = results.merge()
+    assert table["index"].tolist() == [0, 1, 1, 2]
+    assert table["method"].tolist() == ["b", "b", "a", "b"]  # the methods' own order
+    pd.testing.assert_frame_equal(table, pd.read_parquet(tmp_path / "per_image.parquet"))
+    results.start()  # as after an interruption
+    assert sorted(path.name for path in (tmp_path / "parts-1").iterdir()) == [
+        "rank000-000000.parquet",
+        "rank001-000000.parquet",
+    ]
+
+
+def test_figures_have_a_cell_for_everything():
+    images, masks = torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
+    maps = {"one": torch.rand(2, 1, 8, 8), "two": torch.full((2, 1, 8, 8), torch.nan)}
+    assert len(overlay_figure(images, maps, masks, ["a", "b"]).axes) == 2 * 4
+    assert len(overlay_figure(images, maps).axes) == 2 * 3
+    labels = [text.get_text() for text in confusion_figure(torch.tensor([[3, 1], [0, 4]]), ["x", "y"]).axes[0].texts]
+    assert labels == ["3", "1", "0", "4"]
+
+
+def test_overlay_shows_where_the_map_is_high():
+    picture, values = np.full((4, 4, 3), 0.5), np.zeros((4, 4))
+    values[1, 2] = 1
+    shown = overlay(picture, values)
+    assert shown.sum(2).argmax() == 6
+    assert np.isfinite(overlay(picture, values * np.nan)).all()
