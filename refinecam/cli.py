@@ -73,18 +73,23 @@ class EvaluateCLI(_CLI):
         return super().instantiate_trainer(**kwargs)
 
 
-def train(args: Sequence[str] | None = None) -> None:
-    """Entry point of train.py."""
-    cli = TrainCLI(
-        Classifier,
+def _build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_defaults: Any) -> Any:
+    """Read the command line, or ``args``, and make trainer, model and data of it."""
+    return cli(
+        model,
         ShapesDataModule,
         run=False,
         args=None if args is None else list(args),
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults={"reload_dataloaders_every_n_epochs": 1},
-        parser_kwargs={"description": TrainCLI.__doc__},
+        trainer_defaults=trainer_defaults,
+        parser_kwargs={"description": cli.__doc__},
     )
+
+
+def train(args: Sequence[str] | None = None) -> None:
+    """Entry point of train.py."""
+    cli = _build(TrainCLI, Classifier, args, reload_dataloaders_every_n_epochs=1)
     if cli.config.ckpt_path:
         found = read_checkpoint(cli.config.ckpt_path, cli.config.model.backbone)["hyper_parameters"]
         if found["num_classes"] != len(cli.datamodule.classes):
@@ -103,16 +108,7 @@ def train(args: Sequence[str] | None = None) -> None:
 
 def evaluate(args: Sequence[str] | None = None) -> None:
     """Entry point of evaluate.py."""
-    cli = EvaluateCLI(
-        Evaluator,
-        ShapesDataModule,
-        run=False,
-        args=None if args is None else list(args),
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-        trainer_defaults={"inference_mode": False},
-        parser_kwargs={"description": EvaluateCLI.__doc__},
-    )
+    cli = _build(EvaluateCLI, Evaluator, args, inference_mode=False)
     cli.trainer.test(cli.model, cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
         folder = cli.model.results.folder

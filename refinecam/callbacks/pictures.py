@@ -27,7 +27,7 @@ class TrainingPictures(L.Callback):
         methods: attribution methods for the maps, as one writes them in Python.
     """
 
-    def __init__(self, images: int = 6, methods: str = "GradCAM++, LayerCAM, RefineCAM(LayerCAM)") -> None:
+    def __init__(self, images: int = 6, methods: str = "GradCAM++, LayerCAM, RefineCAM(GradCAM++)") -> None:
         self.images, self.methods = images, parse_methods(methods)
         self.shown_size: tuple[int, ...] | None = None
         self.fixed: dict[str, Tensor] | None = None
@@ -48,8 +48,11 @@ class TrainingPictures(L.Callback):
             return
         self.shown_size = size
         images = _colours(trainer, batch["image"][: 2 * self.images])
-        masks = batch["mask"][: 2 * self.images].expand_as(images) if "mask" in batch else images[:0]
-        grid = make_grid(torch.cat([images, masks]).float(), nrow=len(images), pad_value=1)
+        rows = list(images.split(self.images))
+        if "mask" in batch:
+            masks = batch["mask"][: 2 * self.images].expand_as(images).split(self.images)
+            rows = [row for pair in zip(rows, masks, strict=True) for row in pair]
+        grid = make_grid(torch.cat(rows).float(), nrow=self.images, pad_value=1)
         writer.add_image("train/images", grid, trainer.global_step)
 
     def on_validation_batch_end(
