@@ -40,6 +40,9 @@ def check_input(images: Tensor, targets: Tensor) -> None:
     Raises:
         InputError: naming the argument.
     """
+    for name, value in (("images", images), ("targets", targets)):
+        if not isinstance(value, Tensor):
+            raise InputError(f"{name}: expected a tensor, got {value!r:.60}")
     if images.ndim != 4 or not images.is_floating_point():
         raise InputError(f"images: expected a float tensor (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
     if targets.dtype != int64 or targets.shape != images.shape[:1]:

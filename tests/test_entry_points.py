@@ -273,7 +273,9 @@ def test_maps_without_contrast_are_reported(trained, tmp_path, monkeypatch):
         return maps
 
     monkeypatch.setattr(RandomCAM, "__call__", spoiled)
-    with pytest.warns(UserWarning, match="RandomCAM: 5 maps have no arcc"):  # two of each batch of three, one alone
+    with pytest.warns(
+        UserWarning, match="RandomCAM: 5 maps are constant or not finite"
+    ):  # two of each batch of three, one alone
         evaluate(evaluate_args(trained, tmp_path, "--model.methods", "[RandomCAM, HalfCAM]"))
     summary = pd.read_csv(tmp_path / "summary.csv").set_index(["method", "score"])
     assert tuple(summary.loc[("RandomCAM", "arcc"), ["scored", "undefined"]]) == (2, 5)

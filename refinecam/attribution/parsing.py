@@ -26,18 +26,17 @@ def parse_methods(text: str | Sequence[str]) -> list[AttributionMethod]:
     >>> [method.name for method in parse_methods("GradCAM++, LayerCAM(stage=0), RefineCAM(LayerCAM, stage=1)")]
     ['GradCAM++', 'LayerCAM', 'RefineCAM(LayerCAM)']
     """
-    methods: list[AttributionMethod] = []
-    for part in [text] if isinstance(text, str) else text:
-        source = part.strip().replace("GradCAM++", "GradCAMPlusPlus")
-        try:
-            tree = ast.parse(f"[{source}]", mode="eval").body
-        except SyntaxError as error:
-            raise InputError(f"methods: cannot read {part!r}; write for example RefineCAM(LayerCAM)") from error
-        assert isinstance(tree, ast.List)
-        nodes = tree.elts
-        if len(nodes) == 1 and isinstance(nodes[0], ast.List):  # already bracketed
-            nodes = nodes[0].elts
-        methods += [_method(node) for node in nodes]
+    # A YAML list falls apart at every comma, those inside of parentheses too: together the parts are whole again.
+    whole = text if isinstance(text, str) else ", ".join(text)
+    try:
+        tree = ast.parse(f"[{whole.strip().replace('GradCAM++', 'GradCAMPlusPlus')}]", mode="eval").body
+    except SyntaxError as error:
+        raise InputError(f"methods: cannot read {whole!r}; write for example RefineCAM(LayerCAM)") from error
+    assert isinstance(tree, ast.List)
+    nodes = tree.elts
+    if len(nodes) == 1 and isinstance(nodes[0], ast.List):  # already bracketed
+        nodes = nodes[0].elts
+    methods = [_method(node) for node in nodes]
     titles = [method.title for method in methods]
     twice = [title for title in titles if titles.count(title) > 1]
     if twice or not methods:

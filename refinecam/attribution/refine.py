@@ -37,7 +37,7 @@ class RefineCAM(AttributionMethod):
         layers: Sequence[str] | None = None,
     ) -> None:
         if not isinstance(cam, CAM):
-            raise InputError(f"cam: RefineCAM works around a CAM, got {cam!r}")
+            raise InputError(f"cam: RefineCAM works around a CAM, such as LayerCAM(), got {cam!r}")
         if layers is not None and not (isinstance(layers, list | tuple) and all(isinstance(n, str) for n in layers)):
             raise InputError(f"layers: expected a list of layers' names, got {layers!r}")
         if aggregator not in get_args(Aggregator):

@@ -36,13 +36,12 @@ def write_report(
         loggers: of the trainer.
     """
     results.merge()
-    for row in rows:
-        if row.summary.undefined:
-            warn(
-                f"{row.method.title}: {row.summary.undefined} maps have no {row.score} (constant or not finite); "
-                "they are counted as undefined",
-                stacklevel=2,
-            )
+    for method in dict.fromkeys(row.method for row in rows):
+        undefined = max(row.summary.undefined for row in rows if row.method is method)
+        if undefined:
+            warn(f"{method.title}: {undefined} maps are constant or not finite and have no score", stacklevel=2)
+    if not any(row.summary.scored for row in rows):
+        warn("no image was scored: none is classified correctly, or no map has any contrast", stacklevel=2)
     summary_table(rows).to_csv(results.folder / "summary.csv", index=False)
     text = f"{heading}\n\n{summary_markdown(rows)}"
     (results.folder / "summary.md").write_text(text)

@@ -57,8 +57,10 @@ def read_checkpoint(checkpoint: str | Path, backbone: str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"checkpoint: {path} cannot be read as weights: {reason}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
+        raise InputError(
+            f"checkpoint: {path} cannot be read as weights ({reason}); name a .ckpt that train.py wrote"
+        ) from error
     found = content.get("hyper_parameters", {}).get("backbone") if isinstance(content, dict) else None
     if found is None or "state_dict" not in content:
         raise InputError(f"checkpoint: {path} was not written by train.py: it has no weights and backbone")

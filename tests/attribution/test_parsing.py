@@ -8,6 +8,7 @@ from refinecam.attribution import RandomCAM, RefineCAM, parse_methods
     [
         "GradCAM++, RefineCAM(LayerCAM, stage=1), RandomCAM(seed=3)",
         "[GradCAMPlusPlus(), RefineCAM(LayerCAM(), stage=1), RandomCAM(3)]",
+        ["GradCAM++", "RefineCAM(LayerCAM", "stage=1)", "RandomCAM(3)"],
         ["GradCAM++", "RefineCAM(cam=LayerCAM(), stage=1)", "RandomCAM(3)"],
     ],
 )

@@ -12,6 +12,8 @@ def check_maps(maps: Tensor, images: Tensor | None = None) -> None:
     Raises:
         InputError: naming what was expected.
     """
+    if not isinstance(maps, Tensor):
+        raise InputError(f"maps: expected a tensor, got a {type(maps).__name__}")
     if maps.ndim != 4 or maps.shape[1] != 1 or not maps.is_floating_point():
         raise InputError(f"maps: expected a float tensor (N, 1, H, W), got {maps.dtype} {tuple(maps.shape)}")
     if images is not None and (images.ndim != 4 or maps.shape != (len(images), 1, *images.shape[2:])):
