@@ -91,7 +91,11 @@ class Evaluator(L.LightningModule):
         self.shown = 0
 
     def setup(self, stage: str) -> None:
-        """Refuse, before anything is written, what would fail later: other classes, stages or shares."""
+        """Refuse, before anything is written, what would fail later: other classes, stages or no gradients."""
+        if getattr(self.trainer.test_loop, "inference_mode", False):
+            raise InputError(
+                "trainer: maps need gradients; use --trainer.inference_mode false or Trainer(inference_mode=False)"
+            )
         classes = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
         known = getattr(self.network, "num_classes", None)
         if classes is not None and known is not None and len(classes) != known:
