@@ -6,15 +6,21 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from refinecam.callbacks import BandAccuracy, FinalMetrics, TrainingPictures
 from refinecam.data import ShapesDataModule
 from refinecam.errors import InputError
 from refinecam.evaluation import Evaluator
-from refinecam.models import Classifier, read_checkpoint
+from refinecam.models import Classifier, read_weights
+
+
+def _cpu_has_bfloat16() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _class_count(data: ShapesDataModule) -> int:
@@ -22,9 +28,14 @@ def _class_count(data: ShapesDataModule) -> int:
 
 
 class _CLI(LightningCLI):
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments("model.backbone", "data.backbone")
-        parser.link_arguments("model.image_size", "data.image_size")
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Compute in float32 where bfloat16 is only emulated, which is several times slower."""
+        trainer = self._get(self.config_init, "trainer")
+        on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not torch.cuda.is_available())
+        if on_cpu and str(trainer.precision).startswith("bf16") and not _cpu_has_bfloat16():
+            rank_zero_info(f"This CPU only emulates bfloat16: {trainer.precision} becomes 32-true.")
+            kwargs["precision"] = "32-true"
+        return super().instantiate_trainer(**kwargs)
 
 
 class TrainCLI(_CLI):
@@ -32,7 +43,8 @@ class TrainCLI(_CLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every training has."""
-        super().add_arguments_to_parser(parser)
+        parser.link_arguments("model.backbone", "data.backbone")
+        parser.link_arguments("model.image_size", "data.image_size")
         parser.add_argument("--ckpt_path", type=str | None, help="checkpoint of a training to go on with")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         # Lightning's own save_last writes only when a best checkpoint is written, so a resumed training would go back.
@@ -56,11 +68,13 @@ class TrainCLI(_CLI):
 
 
 class EvaluateCLI(_CLI):
-    """Score attribution methods on the test set."""
+    """Score a classifier and attribution methods on the test set."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the folder for the results."""
-        super().add_arguments_to_parser(parser)
+        # The model knows them best: from its checkpoint.
+        parser.link_arguments("model.backbone", "data.backbone", apply_on="instantiate")
+        parser.link_arguments("model.image_size", "data.image_size", apply_on="instantiate")
         parser.add_argument("--output", type=str, default="runs/evaluation", help="folder for tables, figure and logs")
         parser.link_arguments("output", "model.output")
 
@@ -91,10 +105,15 @@ def train(args: Sequence[str] | None = None) -> None:
     """Entry point of train.py."""
     cli = _build(TrainCLI, Classifier, args, reload_dataloaders_every_n_epochs=1)
     if cli.config.ckpt_path:
-        found = read_checkpoint(cli.config.ckpt_path, cli.config.model.backbone)["hyper_parameters"]
-        if found["num_classes"] != len(cli.datamodule.classes):
+        found = read_weights(cli.config.ckpt_path, cli.config.model.backbone)
+        if found.path.suffix == ".safetensors":
             raise InputError(
-                f"ckpt_path: {cli.config.ckpt_path} tells {found['num_classes']} classes apart, the data has "
+                f"ckpt_path: {found.path} has weights alone, no training to go on with; start from it with "
+                f"--model.checkpoint {cli.config.ckpt_path}"
+            )
+        if found.num_classes != len(cli.datamodule.classes):
+            raise InputError(
+                f"ckpt_path: {cli.config.ckpt_path} tells {found.num_classes} classes apart, the data has "
                 f"{len(cli.datamodule.classes)}"
             )
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
@@ -112,8 +131,9 @@ def evaluate(args: Sequence[str] | None = None) -> None:
     cli.trainer.test(cli.model, cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
         folder = cli.model.results.folder
-        print((folder / "summary.md").read_text())
-        print(f"Written to {folder}: per_image.parquet, summary.csv, summary.md, maps.png, TensorBoard logs")
+        print((folder / ("summary.md" if cli.model.methods else "accuracy.md")).read_text())
+        names = sorted(path.name for path in folder.iterdir() if path.suffix in (".parquet", ".csv", ".md", ".png"))
+        print(f"Written to {folder}: {', '.join(names)}, TensorBoard logs")
 
 
 def run(entry: Callable[[], None]) -> None:

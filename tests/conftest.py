@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from refinecam.cli import train
 from refinecam.models import create_backbone
+from tests.command_lines import train_args
 
 BACKBONES = ("vgg11", "resnet18", "swin_tiny_patch4_window7_224", "convnext_tiny")
 SIZE = 96
@@ -66,3 +68,11 @@ def page_folder(tmp_path):
             image = cv2.resize(rng.integers(0, 256, (8, 8, 3), np.uint8), (80, 64))
             cv2.imwrite(str(tmp_path / f"book1_s{page}_{tile * 256}_0.jpg"), image)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Folder of a tiny training."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(train_args(folder))
+    return folder

@@ -18,7 +18,7 @@ def parse_methods(text: str | Sequence[str]) -> list[AttributionMethod]:
     """Read methods as one would write them in Python; parentheses without arguments may be left out.
 
     Args:
-        text: methods separated by commas, or a sequence of such texts.
+        text: methods separated by commas, or a sequence of such texts; none is allowed.
 
     Raises:
         InputError: naming what cannot be read, and what exists.
@@ -39,8 +39,8 @@ def parse_methods(text: str | Sequence[str]) -> list[AttributionMethod]:
     methods = [_method(node) for node in nodes]
     titles = [method.title for method in methods]
     twice = [title for title in titles if titles.count(title) > 1]
-    if twice or not methods:
-        raise InputError(f"methods: {f'{twice[0]!r} is there twice' if twice else 'there is none'}")
+    if twice:
+        raise InputError(f"methods: {twice[0]!r} is there twice")
     return methods
 
 

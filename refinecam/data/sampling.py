@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sized
 from typing import Any
 
+import torch
 from torch.distributed import get_rank, get_world_size, is_available, is_initialized
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
@@ -11,17 +12,20 @@ from refinecam.errors import InputError
 
 
 class UnpaddedDistributedSampler(DistributedSampler):
-    """Deals the indices 0, 1, 2, … to the processes in turn and never repeats one.
+    """Deals the indices 0, 1, 2, …, or a shuffled order of them, to the processes in turn and never repeats one.
 
     The usual sampler pads with repeated samples until all processes have as many, which counts these twice.
-    Lightning leaves a loader alone whose sampler is already a ``DistributedSampler``.
+    Lightning leaves a loader alone whose sampler is already a ``DistributedSampler``, and tells it the epoch.
     """
 
-    def __init__(self, dataset: Sized, num_replicas: int, rank: int) -> None:
-        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)  # type: ignore[arg-type]
+    def __init__(self, dataset: Sized, num_replicas: int, rank: int, shuffle: bool = False) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=shuffle)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+        order = list(range(len(self.dataset)))  # type: ignore[arg-type]
+        if self.shuffle:
+            order = torch.randperm(len(order), generator=torch.Generator().manual_seed(self.epoch)).tolist()
+        return iter(order[self.rank :: self.num_replicas])
 
     def __len__(self) -> int:
         return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
@@ -33,11 +37,43 @@ def evaluation_loader(dataset: Dataset, batch_size: int, num_workers: int = 0) -
     Raises:
         InputError: if there are more processes than samples.
     """
+    world, rank = _processes(dataset)
+    sampler = UnpaddedDistributedSampler(dataset, world, rank)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"persistent_workers": num_workers > 0}
+    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, **options)
+
+
+def training_loader(
+    dataset: Dataset, batch_size: int, num_workers: int = 0, shuffle: bool = False, persistent: bool = False
+) -> DataLoader:
+    """Loader of whole batches, as many for each process, in which no sample is twice.
+
+    Processes must take the same number of steps, so up to a batch for each of them is left out at the end; where there
+    is less than a batch for each, the batches are smaller.
+
+    Args:
+        dataset: its samples are dealt to the processes in turn.
+        batch_size: of each process.
+        num_workers: processes that draw samples.
+        shuffle: another order in every epoch.
+        persistent: keep these between epochs.
+
+    Raises:
+        InputError: if there are more processes than samples.
+    """
+    world, rank = _processes(dataset)
+    count = len(dataset) // world * world  # type: ignore[arg-type]
+    sampler = UnpaddedDistributedSampler(range(count), world, rank, shuffle)
+    options: dict[str, Any] = {"persistent_workers": persistent and num_workers > 0}
+    drop_last = count // world >= batch_size
+    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, drop_last=drop_last, **options)
+
+
+def _processes(dataset: Dataset) -> tuple[int, int]:
+    """How many processes there are, and which one this is."""
     distributed = is_available() and is_initialized()
     world, rank = (get_world_size(), get_rank()) if distributed else (1, 0)
     count = len(dataset)  # type: ignore[arg-type]
     if count < world:
         raise InputError(f"{count} samples cannot be dealt to {world} processes: use at most {count} --trainer.devices")
-    sampler = UnpaddedDistributedSampler(dataset, world, rank)  # type: ignore[arg-type]
-    options: dict[str, Any] = {"persistent_workers": num_workers > 0}
-    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, **options)
+    return world, rank

@@ -1,10 +1,12 @@
 """Geometric shapes over busy backgrounds: images whose explanation is known to the pixel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
@@ -26,6 +28,8 @@ CANVAS = 256
 Bands = tuple[tuple[float, float], ...]
 BANDS: Bands = ((80, 100), (40, 50), (20, 25))
 SUBPIXEL = 4
+CONTROLS = {"shape removed": "chance", "other background": "same", "grey background": "same"}
+"""Images that tell whether a network looks at the shape, with the accuracy to expect: chance, or that of the images."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class ShapesDataset(Dataset):
     not depend on size: every shape keeps the distance from the border that the largest needs.
 
     Args:
-        backgrounds: bank of background views.
+        backgrounds: banks of background views; each gives as many samples as the others.
         transform: the backbone's joint transform.
         split: ``"train"``, ``"val"`` or ``"test"``.
         size: number of samples.
@@ -71,11 +75,13 @@ class ShapesDataset(Dataset):
         crop: side of a square view around the shape, for a training curriculum; larger shapes are scaled into it.
             The transform then only normalises.
         fill: scale every shape to at least half of the crop.
+        controls: add to each sample its :data:`CONTROLS`, dict of images (3, S, S), and its ``factors``: what must not
+            tell the label, colour (3,), position (2,) and size (1,).
     """
 
     def __init__(
         self,
-        backgrounds: Backgrounds,
+        backgrounds: Sequence[Backgrounds],
         transform: JointTransform,
         split: str,
         size: int,
@@ -84,8 +90,9 @@ class ShapesDataset(Dataset):
         offset: int = 0,
         crop: int | None = None,
         fill: bool = False,
+        controls: bool = False,
     ) -> None:
-        self.backgrounds, self.split, self.size = backgrounds, split, size
+        self.backgrounds, self.split, self.size, self.controls = backgrounds, split, size, controls
         self.seed, self.bands, self.offset, self.crop, self.fill = seed, bands, offset, crop, fill
         self.transform = transform
         self.scale = transform.canvas / CANVAS
@@ -121,7 +128,7 @@ class ShapesDataset(Dataset):
         border = (canvas - self.transform.image_size) / 2
         low, high = border + margin, canvas - 1 - border - margin
         x, y = (low + shares * (high - low)).tolist()
-        background = self.backgrounds.view(self._rng("background", index), canvas)
+        background = self._background("background", index)
         mask = shape_mask(label, (x, y), size, rotation, canvas)
         image = background.copy()
         image[mask == 1] = (red, green, blue)
@@ -133,7 +140,25 @@ class ShapesDataset(Dataset):
         index = self.offset + position
         drawing = self.draw(index)
         sample = self.transform(drawing.image, drawing.mask)
-        return {**sample, "label": drawing.label, "index": index, "band": drawing.band}
+        named = {**sample, "label": drawing.label, "index": index, "band": drawing.band}
+        return {**named, **self._controls(drawing, index)} if self.controls else named
+
+    def _controls(self, drawing: Drawing, index: int) -> dict[str, Any]:
+        other = self._background("other background", index)
+        grey = np.full_like(other, 128)
+        images = (drawing.background, *(np.where(drawing.mask == 1, drawing.image, b) for b in (other, grey)))
+        factors = {"colour": drawing.colour, "position": drawing.centre, "size": (drawing.size,)}
+        return {
+            "controls": {
+                name: self.transform(image, drawing.mask)["image"] for name, image in zip(CONTROLS, images, strict=True)
+            },
+            "factors": {name: torch.tensor(values, dtype=torch.float32) for name, values in factors.items()},
+        }
+
+    def _background(self, factor: str, index: int) -> NDArray[np.uint8]:
+        rng = self._rng(factor, index)
+        bank = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
+        return bank.view(rng, self.transform.canvas)
 
     def _rng(self, factor: str, index: int) -> np.random.Generator:
         return generator(self.seed, f"{self.split}/{factor}", index)

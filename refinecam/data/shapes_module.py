@@ -10,13 +10,14 @@ from torch.utils.data import DataLoader
 
 from refinecam.data.backgrounds import Backgrounds, Image
 from refinecam.data.folder import SPLITS, read_splits
-from refinecam.data.sampling import evaluation_loader
+from refinecam.data.sampling import evaluation_loader, training_loader
 from refinecam.data.scenes import crowd_scene
-from refinecam.data.shapes import BANDS, CLASSES, ShapesDataset
+from refinecam.data.shapes import BANDS, CLASSES, CONTROLS, Bands, ShapesDataset
 from refinecam.data.transforms import JointTransform
 from refinecam.errors import InputError
 from refinecam.seeding import generator
 
+PROCEDURAL = "procedural"
 STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
@@ -29,12 +30,14 @@ class CropStage:
         epochs: how long it lasts.
         fill: scale every shape to half of the view or more; otherwise only those that are larger than the view.
         train_size: samples an epoch; null for the data module's.
+        bands: size bands; null for the data module's. One that is listed twice is drawn twice as often.
     """
 
     crop: int
     epochs: int
     fill: bool = False
     train_size: int | None = None
+    bands: list[tuple[float, float]] | None = None
 
 
 class ShapesDataModule(L.LightningDataModule):
@@ -46,7 +49,8 @@ class ShapesDataModule(L.LightningDataModule):
     Args:
         backbone: timm name of the network; decides input size and normalisation.
         image_size: side of the images; null for the backbone's own.
-        backgrounds: folder of images, searched recursively and split by page; null for procedural scenes.
+        backgrounds: folder of images, searched recursively and split by page; ``procedural`` or null for scenes that
+            are drawn; or a list of these, each of which gives as many samples as the others.
         train_size: samples an epoch.
         val_size: validation samples.
         test_size: test samples.
@@ -56,16 +60,18 @@ class ShapesDataModule(L.LightningDataModule):
         scenes: number of procedural scenes for training; validation and test have a quarter as many each.
         imputed: share of backgrounds with regions imputed like ROAD's.
         curriculum: views around the shape for the first epochs, usually the smallest first; whole images follow.
+        controls: add to the test batches the images and factors that tell whether a network looks at the shape.
         seed: seed of every draw.
     """
 
     classes = CLASSES
+    expected_of_controls = CONTROLS
 
     def __init__(
         self,
         backbone: str = "resnet18",
         image_size: int | None = None,
-        backgrounds: str | None = None,
+        backgrounds: str | list[str] | None = None,
         train_size: int = 4096,
         val_size: int = 600,
         test_size: int = 600,
@@ -75,6 +81,7 @@ class ShapesDataModule(L.LightningDataModule):
         scenes: int = 128,
         imputed: float = 0.5,
         curriculum: list[CropStage] | None = None,
+        controls: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -84,20 +91,22 @@ class ShapesDataModule(L.LightningDataModule):
         for name, value in {**counts, "batch_size": batch_size, "scenes": scenes}.items():
             if value < 1:
                 raise InputError(f"{name}: expected at least 1, got {value}")
-        for low, high in bands or []:
-            if not 0 < low <= high:
-                raise InputError(f"bands: expected (low, high) with 0 < low <= high, got ({low}, {high})")
+        _check_bands(bands)
         for stage in curriculum or []:
+            _check_bands(stage.bands)
             if stage.epochs < 1:
                 raise InputError(f"curriculum: a stage lasts at least 1 epoch, got {stage.epochs}")
         self.transform = JointTransform.for_backbone(backbone, image_size)
-        self.backgrounds, self.scenes, self.imputed, self.seed = backgrounds, scenes, imputed, seed
+        self.sources = [backgrounds or PROCEDURAL] if not isinstance(backgrounds, list) else backgrounds
+        if not self.sources:
+            raise InputError(f"backgrounds: the list is empty; name folders, or {PROCEDURAL!r}")
+        self.scenes, self.imputed, self.seed = scenes, imputed, seed
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
-        self.batch_size, self.num_workers = batch_size, num_workers
-        self.bands = tuple((low, high) for low, high in bands) if bands else BANDS
+        self.batch_size, self.num_workers, self.controls = batch_size, num_workers, controls
+        self.bands = _as_bands(bands) or BANDS
         self.curriculum = curriculum or []
-        self.pictures: dict[str, list[Image]] | None = None
-        self.banks: dict[str, Backgrounds] = {}
+        self.pictures: dict[str, dict[str, list[Image]]] = {}
+        self.banks: dict[str, list[Backgrounds]] = {}
 
     def setup(self, stage: str) -> None:
         """Read or draw the backgrounds of the splits that ``stage`` needs."""
@@ -105,24 +114,28 @@ class ShapesDataModule(L.LightningDataModule):
             raise InputError(
                 "curriculum: crops change between epochs; add --trainer.reload_dataloaders_every_n_epochs 1"
             )
-        splits = [split for split in STAGE_SPLITS[stage] if split not in self.banks]
-        if self.backgrounds and self.pictures is None:
-            self.pictures = read_splits(self.backgrounds)
-        pictures = self.pictures
-        for split in splits:
-            count = self.scenes if split == "train" else max(1, self.scenes // 4)
-            rngs = [generator(self.seed, f"{split}/scene", i) for i in range(count)]
-            found = pictures[split] if pictures else (crowd_scene(rng) for rng in rngs)
-            shown = track(
-                found,
-                f"Preparing backgrounds ({split})",
-                total=len(pictures[split]) if pictures else count,
-                disable=getattr(rank_zero_only, "rank", 0) != 0,
-            )
-            self.banks[split] = Backgrounds(shown, self.transform.canvas, self.imputed, seed=self.seed, split=split)
-
+        for source in self.sources:
+            if source != PROCEDURAL and source not in self.pictures:
+                self.pictures[source] = read_splits(source)
+        for split in STAGE_SPLITS[stage]:
+            if split not in self.banks:
+                self.banks[split] = [self._bank(source, split) for source in self.sources]
         if stage == "fit":
             self._check_curriculum()
+
+    def _bank(self, source: str, split: str) -> Backgrounds:
+        if source == PROCEDURAL:
+            count = self.scenes if split == "train" else max(1, self.scenes // 4)
+            found = (crowd_scene(generator(self.seed, f"{split}/scene", i)) for i in range(count))
+        else:
+            count, found = len(self.pictures[source][split]), (picture for picture in self.pictures[source][split])
+        shown = track(
+            found,
+            f"Preparing backgrounds ({split})",
+            total=count,
+            disable=getattr(rank_zero_only, "rank", 0) != 0,
+        )
+        return Backgrounds(shown, self.transform.canvas, self.imputed, seed=self.seed, split=split)
 
     def _check_curriculum(self) -> None:
         """Find what is wrong with a later stage before the first one has cost its time."""
@@ -137,35 +150,32 @@ class ShapesDataModule(L.LightningDataModule):
         """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
         if split not in SPLITS:
             raise InputError(f"split: expected one of {SPLITS}, got {split!r}")
-        return ShapesDataset(self.banks[split], self.transform, split, self.sizes[split], self.seed, self.bands)
+        controls = self.controls and split == "test"
+        return ShapesDataset(
+            self.banks[split], self.transform, split, self.sizes[split], self.seed, self.bands, controls=controls
+        )
 
     def training_set(self, epoch: int) -> ShapesDataset:
         """The samples of one epoch: the next ones of an endless data set, as the curriculum shows them."""
-        bank, offset = self.banks["train"], 0
+        banks, offset = self.banks["train"], 0
         for stage in self.curriculum:
             size = stage.train_size or self.sizes["train"]
             if epoch < stage.epochs:
-                crop, fill = stage.crop, stage.fill
+                crop, fill, bands = stage.crop, stage.fill, _as_bands(stage.bands) or self.bands
                 break
             epoch -= stage.epochs
             offset += stage.epochs * size
         else:
-            size, crop, fill = self.sizes["train"], None, False
+            size, crop, fill, bands = self.sizes["train"], None, False, self.bands
         offset += epoch * size
-        return ShapesDataset(bank, self.transform, "train", size, self.seed, self.bands, offset, crop, fill)
+        return ShapesDataset(banks, self.transform, "train", size, self.seed, bands, offset, crop, fill)
 
     def train_dataloader(self) -> DataLoader:
         """New samples for the current epoch, if loaders are reloaded with every epoch."""
-        reloaded, world = self._reloaded(), self.trainer.world_size if self.trainer else 1
+        reloaded = self._reloaded()
         dataset = self.training_set(self.trainer.current_epoch if reloaded and self.trainer else 0)
-        return DataLoader(
-            dataset,
-            self.batch_size,
-            shuffle=not reloaded,  # new samples need no shuffling
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0 and not reloaded,
-            drop_last=len(dataset) // world >= self.batch_size,
-        )
+        shuffle = not reloaded  # new samples need no shuffling
+        return training_loader(dataset, self.batch_size, self.num_workers, shuffle, persistent=not reloaded)
 
     def _reloaded(self) -> bool:
         return getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) == 1
@@ -177,3 +187,13 @@ class ShapesDataModule(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         """Whole test images, each once."""
         return evaluation_loader(self.dataset("test"), self.batch_size, self.num_workers)
+
+
+def _check_bands(bands: list[tuple[float, float]] | None) -> None:
+    for low, high in bands or []:
+        if not 0 < low <= high:
+            raise InputError(f"bands: expected (low, high) with 0 < low <= high, got ({low}, {high})")
+
+
+def _as_bands(bands: list[tuple[float, float]] | None) -> Bands:
+    return tuple((low, high) for low, high in bands or [])

@@ -9,6 +9,7 @@ from torchmetrics import MeanMetric
 
 from refinecam.attribution import AttributionMethod, parse_methods
 from refinecam.errors import InputError
+from refinecam.evaluation.accuracy import accuracy_rows, prediction_rows
 from refinecam.evaluation.report import SummaryRow, method_columns, write_report
 from refinecam.evaluation.results import ResultsFolder
 from refinecam.metrics import (
@@ -23,7 +24,7 @@ from refinecam.metrics import (
     PerImageMean,
 )
 from refinecam.metrics.functional import PERCENTILES, check_percentiles
-from refinecam.models import create_backbone, load_network
+from refinecam.models import build_network, create_backbone, read_weights
 
 SCORES: dict[str, type[PerImageMean]] = {
     "cosine_similarity": CosineSimilarity,
@@ -37,20 +38,21 @@ SCORES: dict[str, type[PerImageMean]] = {
 
 
 class Evaluator(L.LightningModule):
-    """Every score of every method on every test image that the classifier gets right.
+    """Every score of every method on every test image that the classifier gets right, and how often it does.
 
     Run it with ``Trainer(inference_mode=False).test``: maps need gradients.
 
     Args:
-        backbone: timm name of the network.
-        checkpoint: weights written by train.py; null for timm's ImageNet weights.
+        backbone: timm name of the network; null for the checkpoint's.
+        checkpoint: weights written by train.py, or a shipped name such as ``shapes-resnet18``; null for timm's ImageNet
+            weights.
         methods: attribution methods as one writes them in Python, separated by commas or as a list: ``GradCAM``,
-            ``LayerCAM(stage=0)``, ``RefineCAM(LayerCAM)``, ``RandomCAM``.
+            ``LayerCAM(stage=0)``, ``RefineCAM(LayerCAM)``, ``RandomCAM``. With none, the classifier alone is evaluated.
         scores: names of the scores; null for all that the data allows.
         target: class to explain: the true ``label`` or the ``predicted`` one.
         only_correct: score only images that are classified correctly; the others are counted as skipped.
-        output: folder for the per-image table, the summary and the figure.
-        image_size: side of the images, where not the backbone's own.
+        output: folder for the per-image tables, the summary and the figure.
+        image_size: side of the images, where not the checkpoint's or the backbone's own.
         percentiles: shares of pixels, in percent, that ROAD takes away.
         noise: standard deviation of ROAD's noise, in normalised units.
         seed: seed of ROAD's draws.
@@ -59,7 +61,7 @@ class Evaluator(L.LightningModule):
 
     def __init__(
         self,
-        backbone: str = "resnet18",
+        backbone: str | None = None,
         checkpoint: str | None = None,
         methods: str | list[str] = "GradCAM++, LayerCAM, RefineCAM(GradCAM++), RefineCAM(LayerCAM), RandomCAM",
         scores: list[str] | None = None,
@@ -81,10 +83,15 @@ class Evaluator(L.LightningModule):
         self.target, self.only_correct, self.figure_images = target, only_correct, figure_images
         self.road_options: dict[str, Any] = {"percentiles": percentiles, "noise": noise, "seed": seed}
         self.results = ResultsFolder(output)
-        if checkpoint is None:
+        if checkpoint is not None:
+            weights = read_weights(checkpoint, backbone, image_size)
+            self.backbone, self.image_size = weights.backbone, weights.image_size
+            self.network = build_network(weights)
+        elif backbone is not None:
+            self.backbone, self.image_size = backbone, image_size
             self.network = create_backbone(backbone, pretrained=True, image_size=image_size)
         else:
-            self.network = load_network(checkpoint, backbone, image_size)
+            raise InputError("checkpoint: name trained weights, or a --model.backbone for its ImageNet weights")
         self.scores, self.names = scores, list(scores or [])
         self.metrics: list[list[PerImageMean]] = []
         self.accuracy = MeanMetric()
@@ -96,7 +103,7 @@ class Evaluator(L.LightningModule):
             raise InputError(
                 "trainer: maps need gradients; use --trainer.inference_mode false or Trainer(inference_mode=False)"
             )
-        classes = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
+        classes = getattr(self._data, "classes", None)
         known = getattr(self.network, "num_classes", None)
         if classes is not None and known is not None and len(classes) != known:
             raise InputError(
@@ -106,6 +113,11 @@ class Evaluator(L.LightningModule):
         for method in self.methods:
             method.layers(self.network)
 
+    @property
+    def _data(self) -> Any:
+        """The data module, if the trainer has one: names of classes and bands, colours of images."""
+        return getattr(self.trainer, "datamodule", None)
+
     def on_test_start(self) -> None:
         """Prepare the output folder and the metrics."""
         if self.trainer.is_global_zero:
@@ -114,7 +126,7 @@ class Evaluator(L.LightningModule):
         self.metrics = []
         self.shown = 0
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Explain and score one batch by every method."""
         if not self.metrics:
             self.names = self.scores or [name for name in SCORES if name != "cosine_similarity" or "mask" in batch]
@@ -126,6 +138,12 @@ class Evaluator(L.LightningModule):
         keep = correct if self.only_correct else torch.ones_like(correct)
         targets = batch["label"] if self.target == "label" else predicted
         confidence = logits.float().softmax(1).gather(1, targets[:, None]).squeeze(1)
+        predictions = {"": predicted, **self._control_predictions(batch)}
+        part = f"rank{self.trainer.global_rank:03d}-{batch_idx:06d}"
+        counted = prediction_rows(
+            batch, {name: found.cpu().numpy() for name, found in predictions.items()}, getattr(self._data, "bands", ())
+        )
+        self.results.add_rows("predictions", part, counted)
         rows: list[dict[str, Any]] = []
         maps: dict[str, Tensor] = {}
         for method, metrics in zip(self.methods, self.metrics, strict=True):
@@ -151,8 +169,8 @@ class Evaluator(L.LightningModule):
             for metric in metrics:
                 metric.skip(int((~keep).sum()))
             rows += _rows(method, batch, predicted, targets, keep, dict(zip(self.names, scores.T, strict=True)))
-        rank = self.trainer.global_rank
-        self.results.add_rows(f"rank{rank:03d}-{batch_idx:06d}", rows)
+        if rows:
+            self.results.add_rows("per_image", part, rows)
         self._keep_maps(batch, keep, maps)
 
     def on_test_epoch_end(self) -> None:
@@ -165,23 +183,31 @@ class Evaluator(L.LightningModule):
         ]
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
-            heading = self._heading(rows[0].summary.skipped, accuracy)
-            write_report(self.results, rows, heading, self.figure_images, self.trainer.loggers)
+            count = len(self.trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
+            heading = f"{count} images, accuracy {accuracy:.1%}"
+            if rows:
+                heading += f", {self._scoring(rows[0].summary.skipped)}"
+            predictions = self.results.merge("predictions")
+            classes = getattr(self._data, "classes", None) or range(1 + int(predictions["label"].max()))
+            expected = getattr(self._data, "expected_of_controls", {})
+            found = accuracy_rows(predictions, [str(name) for name in classes], expected)
+            write_report(self.results, rows, found, heading, self.figure_images, self.trainer.loggers)
 
-    def _heading(self, skipped: int, accuracy: float) -> str:
-        count = len(self.trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
+    def _control_predictions(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        return {name: self.network(images).argmax(1) for name, images in batch.get("controls", {}).items()}
+
+    def _scoring(self, skipped: int) -> str:
         which = f"{skipped} misclassified ones skipped" if self.only_correct else "all of them scored"
         shares = ", ".join(f"{share:g}" for share in self.road_options["percentiles"])
         noise = self.road_options["noise"]
         return (
-            f"{count} images, accuracy {accuracy:.1%}, {which}; the {self.target} class explained; mean ± std of the "
+            f"{which}; the {self.target} class explained; mean ± std of the "
             f"per-image scores. ROAD: mean over {shares}% of LeRF minus MoRF, not halved, noise {noise:g}."
         )
 
     def _keep_maps(self, batch: dict[str, Tensor], rows: Tensor, maps: dict[str, Tensor]) -> None:
         """Keep the first images of this process for the figure."""
-        transform = getattr(getattr(self.trainer, "datamodule", None), "transform", None)
-        classes = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
+        transform, classes = getattr(self._data, "transform", None), getattr(self._data, "classes", None)
         for place, i in enumerate(rows.nonzero().flatten().tolist()):
             if self.shown == self.figure_images:
                 return

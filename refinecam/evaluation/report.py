@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from matplotlib.figure import Figure
 
 from refinecam.attribution import AttributionMethod
+from refinecam.evaluation.accuracy import AccuracyRow, accuracy_data, accuracy_markdown
 from refinecam.evaluation.figures import overlay_figure
 from refinecam.evaluation.results import ResultsFolder
 from refinecam.metrics import Summary
@@ -24,38 +25,56 @@ class SummaryRow(NamedTuple):
 
 
 def write_report(
-    results: ResultsFolder, rows: Sequence[SummaryRow], heading: str, figure_images: int, loggers: Sequence[Logger]
+    results: ResultsFolder,
+    rows: Sequence[SummaryRow],
+    accuracy: Sequence[AccuracyRow],
+    heading: str,
+    figure_images: int,
+    loggers: Sequence[Logger],
 ) -> None:
-    """Merge the rows, write ``summary.csv``, ``summary.md`` and ``maps.png``, and log them.
+    """Write the accuracy and, if methods were scored, merge their rows; write summary and figure; log everything.
 
     Args:
         results: the evaluation's folder, with the parts of all processes.
-        rows: every score of every method.
+        rows: every score of every method; may be empty.
+        accuracy: of the classifier, see :func:`~refinecam.evaluation.accuracy.accuracy_rows`.
         heading: what was evaluated, and how, in a line or two.
         figure_images: images in the figure.
         loggers: of the trainer.
     """
-    results.merge()
-    for method in dict.fromkeys(row.method for row in rows):
-        undefined = max(row.summary.undefined for row in rows if row.method is method)
-        if undefined:
-            warn(f"{method.title}: {undefined} maps are constant or not finite and have no score", stacklevel=2)
-    if not any(row.summary.scored for row in rows):
-        warn("no image was scored: none is classified correctly, or no map has any contrast", stacklevel=2)
-    summary_table(rows).to_csv(results.folder / "summary.csv", index=False)
-    text = f"{heading}\n\n{summary_markdown(rows)}"
-    (results.folder / "summary.md").write_text(text)
-    kept = results.maps(figure_images)
-    figure = maps_figure(kept) if kept else None
+    accuracy_data(accuracy).to_csv(results.folder / "accuracy.csv", index=False)
+    texts = {"accuracy": f"{heading}\n\n{accuracy_markdown(accuracy)}"}
+    values = {f"accuracy/{' '.join(filter(None, (row.group, row.name)))}": row.accuracy for row in accuracy}
+    figure = None
+    if rows:
+        _warn_of_undefined(rows)
+        results.merge("per_image")
+        summary_table(rows).to_csv(results.folder / "summary.csv", index=False)
+        texts["summary"] = f"{heading}\n\n{summary_markdown(rows)}"
+        values |= {f"{row.score}/{row.method.title}": row.summary.mean for row in rows}
+        kept = results.maps(figure_images)
+        figure = maps_figure(kept) if kept else None
+    for name, text in texts.items():
+        (results.folder / f"{name}.md").write_text(text)
     if figure is not None:
         figure.savefig(results.folder / "maps.png", dpi=150)
     for logger in loggers:
-        logger.log_metrics({f"{row.score}/{row.method.title}": row.summary.mean for row in rows})
+        logger.log_metrics(values)
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text("summary", text)
+            for name, text in texts.items():
+                logger.experiment.add_text(name, text)
             if figure is not None:
                 logger.experiment.add_figure("maps", figure)
     results.finish()
+
+
+def _warn_of_undefined(rows: Sequence[SummaryRow]) -> None:
+    for method in dict.fromkeys(row.method for row in rows):
+        undefined = max(row.summary.undefined for row in rows if row.method is method)
+        if undefined:
+            warn(f"{method.title}: {undefined} maps are constant or not finite and have no score", stacklevel=3)
+    if not any(row.summary.scored for row in rows):
+        warn("no image was scored: none is classified correctly, or no map has any contrast", stacklevel=3)
 
 
 def summary_table(rows: Sequence[SummaryRow]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The per-image table: written as it grows, merged at the end."""
+"""The tables of an evaluation: written as they grow, merged at the end."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ import torch
 class ResultsFolder:
     """Where an evaluation writes.
 
-    While it runs, each process writes a small file for each batch into ``parts/``, a folder that
-    :func:`pandas.read_parquet` reads as one table: what was computed survives whatever happens later.
+    While it runs, each process writes a small file for each batch into ``parts/`` (scores) and ``parts-predictions/``,
+    folders that :func:`pandas.read_parquet` reads as one table: what was computed survives whatever happens later.
 
     Args:
         folder: made if missing.
@@ -21,21 +21,22 @@ class ResultsFolder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.parts = self.folder / "parts"
+        self.parts = {"per_image": self.folder / "parts", "predictions": self.folder / "parts-predictions"}
         self.kept = self.folder / "parts-maps"
 
     def start(self) -> None:
         """Make the folders. Rows that an interrupted run has left are moved aside to ``parts-1`` and so on."""
-        if self.parts.exists() and any(self.parts.iterdir()):
-            number = next(n for n in range(1, 10_000) if not self.parts.with_name(f"parts-{n}").exists())
-            self.parts.rename(self.parts.with_name(f"parts-{number}"))
+        for parts in self.parts.values():
+            if parts.exists() and any(parts.iterdir()):
+                aside = (parts.with_name(f"{parts.name}-{number}") for number in range(1, 10_000))
+                parts.rename(next(folder for folder in aside if not folder.exists()))
         shutil.rmtree(self.kept, ignore_errors=True)
-        for folder in (self.parts, self.kept):
+        for folder in (*self.parts.values(), self.kept):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def add_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the rows of one batch; ``name`` is the batch's own among all processes."""
-        pd.DataFrame(rows).to_parquet(self.parts / f"{name}.parquet", index=False)
+    def add_rows(self, table: str, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the rows of one batch to a table; ``name`` is the batch's own among all processes."""
+        pd.DataFrame(rows).to_parquet(self.parts[table] / f"{name}.parquet", index=False)
 
     def add_maps(self, index: int, content: Mapping[str, Any]) -> None:
         """Keep one image with its maps for the figure."""
@@ -45,14 +46,14 @@ class ResultsFolder:
         """The kept images with the lowest indices."""
         return [torch.load(path, weights_only=True) for path in sorted(self.kept.iterdir())[:count]]
 
-    def merge(self) -> pd.DataFrame:
-        """Join the parts into ``per_image.parquet``, sorted by image, in the order of the methods."""
-        tables = [pd.read_parquet(path) for path in sorted(self.parts.glob("*.parquet"))]
-        table = pd.concat(tables, ignore_index=True).sort_values("index", kind="stable", ignore_index=True)
-        table.to_parquet(self.folder / "per_image.parquet", index=False)
-        return table
+    def merge(self, table: str) -> pd.DataFrame:
+        """Join a table's parts into one file, sorted by image, in the order of the methods."""
+        found = [pd.read_parquet(path) for path in sorted(self.parts[table].glob("*.parquet"))]
+        joined = pd.concat(found, ignore_index=True).sort_values("index", kind="stable", ignore_index=True)
+        joined.to_parquet(self.folder / f"{table}.parquet", index=False)
+        return joined
 
     def finish(self) -> None:
         """Remove the parts, once everything made of them is written."""
-        shutil.rmtree(self.parts)
-        shutil.rmtree(self.kept)
+        for folder in (*self.parts.values(), self.kept):
+            shutil.rmtree(folder)

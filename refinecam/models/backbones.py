@@ -22,7 +22,8 @@ def create_backbone(
         image_size: input size, for networks that must know it (Swin); None for their own.
 
     Returns:
-        The network, images (N, 3, H, W) to logits (N, num_classes).
+        The network, images (N, 3, H, W) to logits (N, num_classes). Networks that must know their input size accept
+        other sizes too, where timm can build them so: a crop curriculum needs that.
 
     Raises:
         InputError: if timm does not know the name, or the weights cannot be fetched.
@@ -30,8 +31,11 @@ def create_backbone(
     check_backbone(name)
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     pretrained_cfg = timm.models.get_pretrained_cfg(name)
-    if image_size is not None and pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
-        options["img_size"] = image_size
+    if pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
+        if image_size is not None:
+            options["img_size"] = image_size
+        if name.startswith("swin"):
+            options["strict_img_size"] = False
     if not pretrained:
         return timm.create_model(name, pretrained=False, **options)
     if pretrained_cfg is None or not pretrained_cfg.has_weights:

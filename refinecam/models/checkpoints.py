@@ -1,23 +1,59 @@
-"""Reading trained weights back."""
+"""Trained weights: what train.py wrote, and what is shipped with the project by name."""
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from refinecam.errors import InputError
 from refinecam.models.backbones import create_backbone
 
+SHIPPED = Path(__file__).parents[2] / "checkpoints"
+PREFIX = "network."
 
-def load_network(checkpoint: str | Path, backbone: str, image_size: int | None = None) -> nn.Module:
-    """Load the network that :class:`~refinecam.models.Classifier` trained.
+
+class Weights(NamedTuple):
+    """A network's weights and what is needed to build it.
+
+    Attributes:
+        backbone: timm name of the network.
+        num_classes: classes that it tells apart.
+        image_size: side of the images in training, None for the backbone's own.
+        state: the network's ``state_dict``.
+        path: the file they come from.
+    """
+
+    backbone: str
+    num_classes: int
+    image_size: int | None
+    state: dict[str, Tensor]
+    path: Path
+
+    def load_into(self, network: nn.Module) -> None:
+        """Copy them into a network.
+
+        Raises:
+            InputError: if they do not fit.
+        """
+        try:
+            network.load_state_dict(self.state)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+            raise InputError(f"checkpoint: {self.path} does not fit {self.backbone!r}: {reason}") from error
+
+
+def load_network(checkpoint: str | Path, backbone: str | None = None, image_size: int | None = None) -> nn.Module:
+    """Load a network that :class:`~refinecam.models.Classifier` trained.
 
     Args:
-        checkpoint: file written by a training run.
-        backbone: timm name of the network; must be the one in the file.
-        image_size: side of the images, where not the backbone's own.
+        checkpoint: file written by train.py (``.ckpt``) or exported (``.safetensors``), or the name of shipped weights,
+            for example ``"shapes-resnet18"``.
+        backbone: timm name of the network, if it is to be made sure of.
+        image_size: side of the images, likewise.
 
     Returns:
         The network in eval mode, on the CPU.
@@ -26,34 +62,79 @@ def load_network(checkpoint: str | Path, backbone: str, image_size: int | None =
         InputError: if the file is missing, is no checkpoint of a classifier, or belongs to another backbone or image
             size.
     """
-    content = read_checkpoint(checkpoint, backbone)
-    num_classes, trained_size = (content["hyper_parameters"].get(key) for key in ("num_classes", "image_size"))
-    if trained_size != image_size:
-        sizes = [f"{size} px" if size else "the backbone's own size" for size in (trained_size, image_size)]
-        remedy = trained_size or "null"
-        raise InputError(
-            f"checkpoint: {checkpoint} was trained at {sizes[0]}, not at {sizes[1]}; use --model.image_size {remedy}"
-        )
-    network = create_backbone(backbone, pretrained=False, num_classes=num_classes, image_size=image_size)
-    prefix = "network."
-    weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise InputError(f"checkpoint: {checkpoint} does not fit {backbone!r}: {reason}") from error
+    return build_network(read_weights(checkpoint, backbone, image_size))
+
+
+def build_network(weights: Weights) -> nn.Module:
+    """The network of these weights, in eval mode."""
+    network = create_backbone(weights.backbone, False, weights.num_classes, weights.image_size)
+    weights.load_into(network)
     return network.eval()
 
 
-def read_checkpoint(checkpoint: str | Path, backbone: str) -> dict[str, Any]:
-    """Read a checkpoint that train.py wrote and make sure that it belongs to ``backbone``.
+def read_weights(checkpoint: str | Path, backbone: str | None = None, image_size: int | None = None) -> Weights:
+    """Read weights and make sure that they are of the expected backbone and image size, where these are given.
 
     Raises:
-        InputError: if it is missing, unreadable, of another origin or of another backbone.
+        InputError: if the file is missing, unreadable, of another origin, backbone or image size.
+    """
+    path = find_checkpoint(checkpoint)
+    weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path)
+    if backbone is not None and weights.backbone != backbone:
+        raise InputError(
+            f"checkpoint: {path} holds a {weights.backbone!r}, not a {backbone!r}; "
+            f"use --model.backbone {weights.backbone}"
+        )
+    if image_size is not None and weights.image_size != image_size:
+        trained = f"{weights.image_size} px" if weights.image_size else "the backbone's own size"
+        raise InputError(
+            f"checkpoint: {path} was trained at {trained}, not at {image_size} px; "
+            f"use --model.image_size {weights.image_size or 'null'}"
+        )
+    return weights
+
+
+def find_checkpoint(checkpoint: str | Path) -> Path:
+    """The file of a checkpoint that is given by path, or by name if it is shipped.
+
+    Raises:
+        InputError: with the names that there are, if there is no such file.
     """
     path = Path(checkpoint)
-    if not path.is_file():
-        raise InputError(f"checkpoint: there is no file {path}; train.py writes one, or name another")
+    shipped = SHIPPED / f"{checkpoint}.safetensors"
+    if path.is_file() or shipped.is_file():
+        return path if path.is_file() else shipped
+    names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.safetensors"))) or "none"
+    raise InputError(
+        f"checkpoint: there is no file {path}; train.py writes one, or name shipped weights (there are: {names})"
+    )
+
+
+def export_weights(weights: Weights, path: str | Path) -> None:
+    """Write weights as safetensors in half precision; vectors, such as normalisation statistics, stay as they are."""
+    state = {
+        name: value.half().contiguous() if value.ndim > 1 and value.is_floating_point() else value.contiguous()
+        for name, value in weights.state.items()
+    }
+    about = {"backbone": weights.backbone, "num_classes": weights.num_classes, "image_size": weights.image_size or ""}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, path, {name: str(value) for name, value in about.items()})
+
+
+def _read_safetensors(path: Path) -> Weights:
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"checkpoint: {path} cannot be read as weights ({error}); fetch or export it again") from error
+    if not {"backbone", "num_classes", "image_size"} <= about.keys():
+        raise InputError(f"checkpoint: {path} does not say what network it is of; export it with refinecam.models")
+    size = about["image_size"]
+    return Weights(about["backbone"], int(about["num_classes"]), int(size) if size else None, state, path)
+
+
+def _read_lightning(path: Path) -> Weights:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
@@ -61,9 +142,8 @@ def read_checkpoint(checkpoint: str | Path, backbone: str) -> dict[str, Any]:
         raise InputError(
             f"checkpoint: {path} cannot be read as weights ({reason}); name a .ckpt that train.py wrote"
         ) from error
-    found = content.get("hyper_parameters", {}).get("backbone") if isinstance(content, dict) else None
-    if found is None or "state_dict" not in content:
+    about: dict[str, Any] = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    if about.get("backbone") is None or "state_dict" not in content:
         raise InputError(f"checkpoint: {path} was not written by train.py: it has no weights and backbone")
-    if found != backbone:
-        raise InputError(f"checkpoint: {path} holds a {found!r}, not a {backbone!r}; use --model.backbone {found}")
-    return content
+    state = {k.removeprefix(PREFIX): v for k, v in content["state_dict"].items() if k.startswith(PREFIX)}
+    return Weights(about["backbone"], about["num_classes"], about.get("image_size"), state, path)

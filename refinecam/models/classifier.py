@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassAccuracy
 
 from refinecam.models.backbones import create_backbone
+from refinecam.models.checkpoints import read_weights
 
 
 class Classifier(L.LightningModule):
@@ -22,6 +23,7 @@ class Classifier(L.LightningModule):
         backbone: timm name of the network.
         num_classes: classes to tell apart.
         pretrained: start from ImageNet weights; false trains from scratch.
+        checkpoint: weights to start from instead: a file of train.py, or a shipped name such as ``shapes-resnet18``.
         image_size: side of the images, where not the backbone's own.
         learning_rate: peak learning rate.
         weight_decay: AdamW's.
@@ -35,6 +37,7 @@ class Classifier(L.LightningModule):
         backbone: str = "resnet18",
         num_classes: int = 6,
         pretrained: bool = True,
+        checkpoint: str | None = None,
         image_size: int | None = None,
         learning_rate: float = 1e-4,
         weight_decay: float = 1e-4,
@@ -44,7 +47,9 @@ class Classifier(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        network = create_backbone(backbone, pretrained, num_classes, image_size)
+        network = create_backbone(backbone, pretrained and checkpoint is None, num_classes, image_size)
+        if checkpoint is not None:
+            read_weights(checkpoint, backbone).load_into(network)
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
         self.train_accuracy = _accuracy(num_classes)
         self.val_accuracy = _accuracy(num_classes)

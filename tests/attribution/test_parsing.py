@@ -27,13 +27,16 @@ def test_repr_reads_back():
         assert repr(again) == repr(method)
 
 
+def test_no_method_is_allowed():
+    assert parse_methods("") == parse_methods([]) == []
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("GradCam", "there is no 'GradCam'; there are GradCAM, "),
         ("GradCAM(stage=", "cannot read"),
         ("GradCAM, GradCAM(stage=-1)", "'GradCAM, stage -1' is there twice"),
-        ("", "there is none"),
         ("LayerCAM(level=2)", "LayerCAM.*unexpected keyword argument 'level'"),
         ("RefineCAM", "missing 1 required"),
         ("LayerCAM(stage=1+x)", "neither a method nor a plain value"),

@@ -40,7 +40,7 @@ def samples() -> None:
     start = time.perf_counter()
     bank = Backgrounds([crowd_scene(generator(0, "benchmark", i)) for i in range(16)], transform.canvas)
     print(f"16 scenes with 2 imputed versions each: {time.perf_counter() - start:.1f} s, once")
-    dataset = ShapesDataset(bank, transform, "train", 200)
+    dataset = ShapesDataset([bank], transform, "train", 200)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from refinecam.data import CLASSES, JointTransform, ShapesDataset
 from refinecam.data.backgrounds import Backgrounds
 from refinecam.data.scenes import crowd_scene
-from refinecam.data.shapes import shape_mask
+from refinecam.data.shapes import CONTROLS, shape_mask
 from refinecam.seeding import generator
 from tests.conftest import BACKBONES
 
@@ -21,13 +21,13 @@ def pictures():
 @pytest.fixture(scope="module")
 def dataset(pictures):
     transform = JointTransform(64, 73)
-    return ShapesDataset(Backgrounds(pictures, 73), transform, "train", 60)
+    return ShapesDataset([Backgrounds(pictures, 73)], transform, "train", 60)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_mask_is_what_was_painted_in_every_backbones_image(backbone, pictures):
     transform = JointTransform.for_backbone(backbone)
-    dataset = ShapesDataset(Backgrounds(pictures, transform.canvas), transform, "test", 12)
+    dataset = ShapesDataset([Backgrounds(pictures, transform.canvas)], transform, "test", 12)
     for index in range(12):
         sample, drawing = dataset[index], dataset.draw(index)
         mask = sample["mask"].bool()
@@ -72,7 +72,7 @@ def test_label_is_independent_of_every_other_factor(dataset):
 def test_clutter_alone_does_not_find_the_shape():
     """Neither the busiest nor the calmest region is where the shape is."""
     pictures = [crowd_scene(generator(0, "clutter", i)) for i in range(8)]
-    dataset = ShapesDataset(Backgrounds(pictures, 236), JointTransform(224, 236), "train", 300)
+    dataset = ShapesDataset([Backgrounds(pictures, 236)], JointTransform(224, 236), "train", 300)
     hits = []
     for index in range(300):
         drawing = dataset.draw(index)
@@ -103,7 +103,7 @@ def test_splits_and_seeds_differ(pictures):
     transform = JointTransform(64, 73)
     bank = Backgrounds(pictures, 73)
     draws = {
-        (split, seed): ShapesDataset(bank, transform, split, 6, seed).draw(0).colour
+        (split, seed): ShapesDataset([bank], transform, split, 6, seed).draw(0).colour
         for split in ("train", "val", "test")
         for seed in (0, 1)
     }
@@ -112,8 +112,8 @@ def test_splits_and_seeds_differ(pictures):
 
 def test_offset_continues_the_same_endless_data_set(pictures):
     transform, bank = JointTransform(64, 73), Backgrounds(pictures, 73)
-    whole = ShapesDataset(bank, transform, "train", 12)
-    second = ShapesDataset(bank, transform, "train", 6, offset=6)
+    whole = ShapesDataset([bank], transform, "train", 12)
+    second = ShapesDataset([bank], transform, "train", 6, offset=6)
     assert torch.equal(whole[8]["image"], second[2]["image"])
     assert second[2]["index"] == 8
 
@@ -121,7 +121,7 @@ def test_offset_continues_the_same_endless_data_set(pictures):
 @pytest.mark.parametrize("fill", [False, True])
 def test_crops_hold_the_whole_shape(pictures, fill):
     transform, bank = JointTransform(224, 256), Backgrounds(pictures, 256)
-    crops = ShapesDataset(bank, transform, "train", 60, crop=48, fill=fill)
+    crops = ShapesDataset([bank], transform, "train", 60, crop=48, fill=fill)
     for index in range(60):
         drawing = crops.draw(index)
         assert drawing.image.shape == (48, 48, 3)
@@ -146,8 +146,40 @@ def test_shapes_have_the_area_of_their_class(label):
 def test_bad_input(pictures):
     bank = Backgrounds(pictures, 73)
     with pytest.raises(ValueError, match="bands: shapes of 73 px do not fit into 64 px"):
-        ShapesDataset(bank, JointTransform(64, 73), "train", 6, bands=((200, 256),))
+        ShapesDataset([bank], JointTransform(64, 73), "train", 6, bands=((200, 256),))
     with pytest.raises(ValueError, match="crop: expected 1 to 73 pixels"):
-        ShapesDataset(bank, JointTransform(64, 73), "train", 6, crop=100)
+        ShapesDataset([bank], JointTransform(64, 73), "train", 6, crop=100)
     with pytest.raises(IndexError, match="index 6 is outside"):
-        ShapesDataset(bank, JointTransform(64, 73), "train", 6)[6]
+        ShapesDataset([bank], JointTransform(64, 73), "train", 6)[6]
+
+
+def test_controls_change_the_shape_or_its_background_and_nothing_else(pictures):
+    transform, bank = JointTransform(64, 73), Backgrounds(pictures, 73)
+    plain = ShapesDataset([bank], transform, "test", 12)
+    dataset = ShapesDataset([bank], transform, "test", 12, controls=True)
+    for index in range(12):
+        sample, drawing = dataset[index], dataset.draw(index)
+        assert torch.equal(sample["image"], plain[index]["image"])
+        shape = sample["mask"].bool().expand_as(sample["image"])
+        images = sample["controls"]
+        assert list(images) == list(CONTROLS)
+        removed, other, grey = images.values()
+        assert torch.equal(removed[~shape], sample["image"][~shape])
+        shown = transform.denormalise(removed)[:, sample["mask"][0].bool()] * 255
+        assert (shown.mean(1) - torch.tensor(drawing.colour)).abs().max() > 5  # what was there before the shape
+        for image in (other, grey):
+            assert torch.equal(image[shape], sample["image"][shape])
+            assert (image[~shape] != sample["image"][~shape]).float().mean() > 0.9
+        assert (transform.denormalise(grey)[~shape] * 255).round().unique().tolist() == [128]
+        factors = {name: tuple(values.tolist()) for name, values in sample["factors"].items()}
+        assert factors["colour"] == drawing.colour
+        assert factors["position"] == pytest.approx(drawing.centre)
+        assert factors["size"] == pytest.approx((drawing.size,))
+
+
+def test_banks_give_as_many_samples_as_each_other(pictures):
+    flat = [np.full((73, 73, 3), 128, np.uint8)]
+    banks = [Backgrounds(p, 73, imputed=0) for p in (pictures, flat)]
+    dataset = ShapesDataset(banks, JointTransform(64, 73), "train", 300)
+    from_flat = sum(dataset.draw(index).background.std((0, 1)).max() < 1 for index in range(300))
+    assert abs(from_flat - 150) < 40

@@ -2,8 +2,9 @@ import pytest
 import torch
 from lightning import Trainer
 
-from refinecam.data import CropStage, ShapesDataModule
+from refinecam.data import CropStage, ShapesDataModule, sampling
 from refinecam.data.sampling import UnpaddedDistributedSampler, evaluation_loader
+from refinecam.data.shapes import BANDS
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,10 @@ def module():
         test_size=7,
         batch_size=4,
         scenes=4,
-        curriculum=[CropStage(24, epochs=2, fill=True, train_size=18), CropStage(32, epochs=1)],
+        curriculum=[
+            CropStage(24, epochs=2, fill=True, train_size=18),
+            CropStage(32, epochs=1, bands=[(20, 25), (20, 25), (40, 50)]),
+        ],
     )
     for stage in ("fit", "test"):
         module.setup(stage)
@@ -38,10 +42,13 @@ def test_curriculum_grows_and_never_repeats_a_sample(module):
     assert [s.fill for s in sets] == [True, True, False, False, False]
     assert [len(s) for s in sets] == [18, 18, 12, 12, 12]
     assert [s.offset for s in sets] == [0, 18, 36, 48, 60]
+    assert [len(s.bands) for s in sets] == [3] * 5
+    assert sets[2].bands == ((20, 25), (20, 25), (40, 50))
+    assert sets[1].bands == sets[3].bands == BANDS
 
 
 def test_scenes_of_the_splits_differ(module):
-    means = [picture.mean() for bank in module.banks.values() for picture in bank.pictures]
+    means = [picture.mean() for (bank,) in module.banks.values() for picture in bank.pictures]
     assert len(set(means)) == len(means)
 
 
@@ -49,11 +56,55 @@ def test_folder_of_backgrounds(page_folder):
     module = ShapesDataModule(image_size=48, backgrounds=str(page_folder))
     module.setup("fit")
     module.setup("test")
-    assert {split: len(bank.pictures) for split, bank in module.banks.items()} == {
+    assert {split: len(bank.pictures) for split, (bank,) in module.banks.items()} == {
         "train": 8,
         "val": 2,
         "test": 2,
     }
+
+
+def test_several_sources_of_backgrounds(page_folder):
+    module = ShapesDataModule(image_size=48, backgrounds=["procedural", str(page_folder)], scenes=4)
+    module.setup("fit")
+    assert [len(bank.pictures) for bank in module.banks["train"]] == [4, 8]
+    assert [len(bank.pictures) for bank in module.banks["val"]] == [1, 2]
+
+
+def test_controls_are_in_test_batches_only():
+    module = ShapesDataModule(image_size=48, scenes=4, controls=True, num_workers=0)
+    for stage in ("fit", "test"):
+        module.setup(stage)
+    assert "controls" not in next(iter(module.train_dataloader()))
+    batch = next(iter(module.test_dataloader()))
+    assert {name: tuple(images.shape) for name, images in batch["controls"].items()} == dict.fromkeys(
+        module.expected_of_controls, (32, 3, 48, 48)
+    )
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(("count", "world", "batch_size"), [(24, 2, 4), (26, 2, 4), (7, 2, 8), (50, 3, 4)])
+def test_processes_train_on_different_samples_for_as_many_steps(monkeypatch, count, world, batch_size, shuffle):
+    seen = []
+    for rank in range(world):
+        monkeypatch.setattr(sampling, "_processes", lambda dataset, rank=rank: (world, rank))
+        loader = sampling.training_loader(torch.arange(count), batch_size, shuffle=shuffle)
+        seen.append([batch.tolist() for batch in loader])
+    assert len({len(batches) for batches in seen}) == 1
+    found = [i for batches in seen for batch in batches for i in batch]
+    assert len(set(found)) == len(found)
+    assert count - len(found) < world * min(batch_size, count // world)
+    if not shuffle:  # step by step, the processes' batches are one larger batch of a single process
+        steps = [sorted(i for batch in step for i in batch) for step in zip(*seen, strict=True)]
+        assert [i for step in steps for i in step] == list(range(len(found)))
+
+
+def test_shuffled_epochs_differ():
+    loader = sampling.training_loader(torch.arange(24), 24, shuffle=True)
+    (first,) = loader
+    loader.sampler.set_epoch(1)
+    (second,) = loader
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(24))
+    assert first.tolist() != second.tolist()
 
 
 @pytest.mark.parametrize(("count", "world"), [(7, 2), (6, 4), (5, 5)])
@@ -64,8 +115,6 @@ def test_every_sample_once_on_any_number_of_processes(count, world):
 
 
 def test_more_processes_than_samples(monkeypatch):
-    import refinecam.data.sampling as sampling
-
     monkeypatch.setattr(sampling, "is_initialized", lambda: True)
     monkeypatch.setattr(sampling, "get_world_size", lambda: 3)
     monkeypatch.setattr(sampling, "get_rank", lambda: 0)
@@ -84,6 +133,8 @@ def test_a_curriculum_without_whole_images_is_warned_about(module, monkeypatch):
     ("options", "message"),
     [
         ({"bands": [(50, 40)]}, "bands: expected"),
+        ({"curriculum": [CropStage(16, 1, bands=[(0, 9)])]}, "bands: expected"),
+        ({"backgrounds": []}, "backgrounds: the list is empty"),
         ({"scenes": 0}, "scenes: expected at least 1"),
         ({"batch_size": 0}, "batch_size: expected at least 1"),
         ({"curriculum": [CropStage(16, 0)]}, "curriculum: a stage lasts at least 1 epoch"),

@@ -32,9 +32,9 @@ def test_summary():
 def test_rows_of_all_processes_are_merged_in_order(tmp_path):
     results = ResultsFolder(tmp_path)
     results.start()
-    results.add_rows("rank001-000000", [{"index": 1, "method": "b"}, {"index": 1, "method": "a"}])
-    results.add_rows("rank000-000000", [{"index": 2, "method": "b"}, {"index": 0, "method": "b"}])
-    table = results.merge()
+    results.add_rows("per_image", "rank001-000000", [{"index": 1, "method": "b"}, {"index": 1, "method": "a"}])
+    results.add_rows("per_image", "rank000-000000", [{"index": 2, "method": "b"}, {"index": 0, "method": "b"}])
+    table = results.merge("per_image")
     assert table["index"].tolist() == [0, 1, 1, 2]
     assert table["method"].tolist() == ["b", "b", "a", "b"]  # the methods' own order
     pd.testing.assert_frame_equal(table, pd.read_parquet(tmp_path / "per_image.parquet"))

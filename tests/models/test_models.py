@@ -2,9 +2,10 @@ import lightning as L
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 from refinecam.data import CropStage, ShapesDataModule
-from refinecam.models import Classifier, create_backbone, load_network
+from refinecam.models import Classifier, checkpoints, create_backbone, export, load_network, read_weights
 from tests.conftest import BACKBONES, SIZE
 
 
@@ -74,8 +75,9 @@ def test_weights_of_a_training_from_python_load(tmp_path):
     path = trainer.checkpoint_callback.best_model_path
     network = load_network(path, "resnet18", image_size=48)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), model.network.parameters(), strict=True))
-    with pytest.raises(ValueError, match="was trained at 48 px, not at the backbone's own size"):
-        load_network(path, "resnet18")
+    assert read_weights(path).image_size == 48
+    with pytest.raises(ValueError, match=r"was trained at 48 px, not at 64 px; use --model.image_size 48"):
+        load_network(path, "resnet18", image_size=64)
 
 
 def test_checkpoint_round_trip(checkpoint):
@@ -84,6 +86,49 @@ def test_checkpoint_round_trip(checkpoint):
     x = torch.randn(2, 3, SIZE, SIZE)
     torch.testing.assert_close(network(x), model.eval()(x))
     assert not network.training
+
+
+def test_exported_weights_are_loaded_by_path_and_by_name(checkpoint, tmp_path, monkeypatch):
+    path, model = checkpoint
+    small = tmp_path / "shapes-test.safetensors"
+    monkeypatch.setattr("sys.argv", ["export", str(path), str(small)])
+    export.main()
+    assert small.stat().st_size < 0.55 * sum(p.numel() * 4 for p in model.parameters())
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path)
+    x = torch.randn(2, 3, SIZE, SIZE)
+    for name in (small, "shapes-test"):
+        network = load_network(name)
+        torch.testing.assert_close(network(x), model.eval()(x), atol=2e-3, rtol=0)
+    assert read_weights("shapes-test", "resnet18")[:3] == ("resnet18", 6, None)
+    started = Classifier("resnet18", checkpoint="shapes-test")
+    torch.testing.assert_close(started.network.conv1.weight, network.conv1.weight)
+    assert started.network.training
+    with pytest.raises(ValueError, match=r"no file shapes-test2; .* shipped weights \(there are: shapes-test\)"):
+        load_network("shapes-test2")
+    small.write_bytes(small.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"shapes-test.safetensors cannot be read as weights"):
+        load_network("shapes-test")
+    save_file({"conv1.weight": torch.zeros(3)}, small)
+    with pytest.raises(ValueError, match="does not say what network it is of"):
+        load_network("shapes-test")
+
+
+def test_export_refuses_another_kind_of_file(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["export", "best.ckpt", "best.pt"])
+    with pytest.raises(SystemExit):
+        export.main()
+    assert "expected a name that ends with .safetensors, got best.pt" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["export", "nowhere.ckpt", "best.safetensors"])
+    with pytest.raises(SystemExit, match=r"error: checkpoint: there is no file nowhere.ckpt"):
+        export.main()
+
+
+@pytest.mark.parametrize("size", [56, 64, 128])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_networks_of_whole_images_take_crops(name, size):
+    network = create_backbone(name, pretrained=False, num_classes=6)
+    network(torch.randn(2, 3, size, size)).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_wrong_checkpoints(checkpoint, tmp_path):

@@ -1,81 +1,16 @@
-"""The two command lines on tiny data, from YAML to files."""
+"""evaluate.py on tiny data, from YAML to files."""
 
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from refinecam.attribution import RandomCAM
 from refinecam.cli import evaluate, run, train
 from refinecam.data import ShapesDataModule
-
-ROOT = Path(__file__).parents[1]
-METHODS = ["GradCAM++", "LayerCAM(stage=0)", "RefineCAM(LayerCAM)", "RandomCAM", "All1sCAM"]
-DATA = ["--model.image_size", "64", "--data.scenes", "4", "--data.num_workers", "0"]
-
-
-def read_events(folder):
-    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
-    events.Reload()
-    return events
-
-
-def train_args(folder):
-    return [
-        "--config",
-        str(ROOT / "configs/train/demo.yaml"),
-        *DATA,
-        *(
-            "--data.train_size",
-            "24",
-            "--data.val_size",
-            "9",
-            "--data.test_size",
-            "9",
-            "--data.batch_size",
-            "8",
-        ),
-        *("--data.curriculum", '[{"crop": 32, "epochs": 1, "fill": true}]'),
-        *(
-            "--trainer.max_epochs",
-            "2",
-            "--trainer.log_every_n_steps",
-            "1",
-            "--trainer.enable_progress_bar",
-            "false",
-        ),
-        *("--trainer.enable_model_summary", "false", "--pictures.images", "3"),
-        *(
-            "--checkpoint.dirpath",
-            str(folder / "weights"),
-            "--trainer.logger.init_args.save_dir",
-            str(folder),
-        ),
-    ]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    train(train_args(folder))
-    return folder
-
-
-def evaluate_args(trained, output, *more):
-    return [
-        "--config",
-        str(ROOT / "configs/evaluate/demo.yaml"),
-        *DATA,
-        *("--model.checkpoint", str(trained / "weights/best.ckpt"), "--model.methods", str(METHODS)),
-        *("--data.test_size", "7", "--data.batch_size", "3", "--model.only_correct", "false"),
-        *("--trainer.enable_progress_bar", "false", "--output", str(output), *more),
-    ]
+from tests.command_lines import DATA, METHODS, ROOT, evaluate_args, read_events, train_args
 
 
 @pytest.fixture(scope="module")
@@ -83,46 +18,6 @@ def evaluated(trained, tmp_path_factory):
     output = tmp_path_factory.mktemp("evaluated")
     evaluate(evaluate_args(trained, output))
     return output
-
-
-def test_training_writes_checkpoints_config_and_curves(trained):
-    assert {path.name for path in (trained / "weights").iterdir()} == {"best.ckpt", "last.ckpt"}
-    (logs,) = trained.glob("train/version_*")
-    assert (logs / "config.yaml").is_file()
-    events = read_events(logs)
-    scalars = set(events.Tags()["scalars"])
-    assert {
-        "train/loss",
-        "train/accuracy",
-        "val/loss",
-        "val/accuracy",
-        "test/accuracy",
-        "test/accuracy_88-108px",
-    } <= scalars
-    assert len(events.Scalars("val/accuracy")) == 2
-    assert {"train/images", "val/predictions", "val/confusion", "val/maps"} <= set(events.Tags()["images"])
-    assert len(events.Images("val/maps")) == 2  # epoch by epoch
-    assert len(events.Images("train/images")) == 2  # crops, then whole images
-    assert all(image.width > 30 and image.height > 30 for image in events.Images("train/images"))
-    # the HParams tab: hyperparameters and the final metrics
-    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    chosen = HParamsPluginData.FromString(content).session_start_info.hparams
-    assert chosen["learning_rate"].number_value == 1e-3
-    assert chosen["train_size"].number_value == 24
-    assert "_instantiator" not in chosen
-    assert events.Scalars("final/test/accuracy")[0].value == events.Scalars("test/accuracy")[0].value
-
-
-def test_training_resumes(trained, tmp_path):
-    args = train_args(tmp_path)
-    args[args.index("--trainer.max_epochs") + 1] = "3"
-    train([*args, "--ckpt_path", str(trained / "weights/last.ckpt")])
-    (logs,) = tmp_path.glob("train/version_*")
-    events = read_events(logs)
-    assert {event.step for event in events.Scalars("train/loss")} == {6, 7, 8}  # only the third epoch was trained
-    assert events.Scalars("val/accuracy")[-1].step == 8
-    (grid,) = events.Images("train/images")
-    assert grid.height > 2 * 64  # whole images above their masks: the curriculum went on, too
 
 
 def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
@@ -159,6 +54,25 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
     assert "maps" in events.Tags()["images"]
 
 
+def test_the_classifier_alone(trained, tmp_path):
+    args = ["--config", str(ROOT / "configs/evaluate/shapes-accuracy.yaml"), *DATA, "--trainer.enable_progress_bar"]
+    args += ["false", "--trainer.accelerator", "cpu", "--model.checkpoint", str(trained / "weights/best.ckpt")]
+    evaluate([*args, "--data.test_size", "30", "--data.batch_size", "8", "--output", str(tmp_path)])
+    names = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert names == {"predictions.parquet", "accuracy.csv", "accuracy.md"}
+    predictions = pd.read_parquet(tmp_path / "predictions.parquet")
+    assert predictions["index"].tolist() == list(range(30))
+    table = pd.read_csv(tmp_path / "accuracy.csv", keep_default_na=False).set_index(["group", "name"])
+    assert float(table.loc[("all", ""), "accuracy"]) == pytest.approx(
+        (predictions["label"] == predictions["predicted"]).mean()
+    )
+    assert table.loc["size"].index.tolist() == ["80-100 px", "40-50 px", "20-25 px"]
+    assert table.loc["control"].index.tolist() == ["shape removed", "other background", "grey background"]
+    assert table.loc["told from"].index.tolist() == ["colour", "position", "size"]
+    (logs,) = tmp_path.glob("version_*")
+    assert "accuracy/size 20-25 px" in read_events(logs).Tags()["scalars"]
+
+
 def test_same_scores_for_another_batch_size_and_for_the_saved_config(trained, evaluated, tmp_path):
     expected = pd.read_parquet(evaluated / "per_image.parquet")
     evaluate(evaluate_args(trained, tmp_path / "a", "--data.batch_size", "7"))
@@ -175,14 +89,6 @@ def test_two_processes_give_the_table_of_one(trained, evaluated, tmp_path):
     pd.testing.assert_frame_equal(found, expected, atol=1e-5, rtol=0)
     expected, found = (pd.read_csv(folder / "summary.csv") for folder in (evaluated, tmp_path))
     pd.testing.assert_frame_equal(found, expected, atol=1e-6, rtol=0)
-
-
-def test_two_processes_train_and_validate_an_odd_number_of_images(tmp_path):
-    args = [*train_args(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    subprocess.run([sys.executable, "train.py", *args], cwd=ROOT, check=True, timeout=300)
-    (logs,) = tmp_path.glob("train/version_*")
-    for event in read_events(logs).Scalars("val/accuracy"):
-        assert np.isclose(event.value * 9, round(event.value * 9))  # nine images, each once
 
 
 def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
@@ -226,33 +132,6 @@ def test_bad_input_ends_with_one_line_and_spoils_nothing(trained, tmp_path, more
     assert "\n" not in str(stop.value)
     kept = [*tmp_path.glob("per_image.parquet"), *tmp_path.glob("summary.md"), *tmp_path.glob("parts*/rank000-000000*")]
     assert [path.read_text() for path in kept] == ["an earlier run's"] * 3
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--model.backbone", "resnet81"], "timm has no model named 'resnet81'; close to it: resnet18"),
-        (["--data.backgrounds", "nowhere"], "backgrounds: there is no folder nowhere"),
-        (["--data.curriculum", '[{"crop": 999, "epochs": 1}]'], "crop: expected 1 to 67 pixels"),
-        (["--data.bands", "[[50, 40]]"], "bands: expected (low, high)"),
-        (["--pictures.methods", "GradCAM(stage=9)"], "stage: no stage 9"),
-        (["--ckpt_path", "nowhere.ckpt"], "checkpoint: there is no file nowhere.ckpt"),
-        (["--trainer.reload_dataloaders_every_n_epochs", "0"], "curriculum: crops change between epochs"),
-    ],
-)
-def test_bad_training_input_ends_with_one_line(tmp_path, more, message):
-    with pytest.raises(SystemExit) as stop:
-        run(lambda: train([*train_args(tmp_path), *more]))
-    assert str(stop.value).startswith("error: ")
-    assert message in str(stop.value)
-    assert "\n" not in str(stop.value)
-
-
-def test_truncated_background_is_named(page_folder, tmp_path):
-    path = page_folder / "book1_s3_0_0.jpg"
-    path.write_bytes(path.read_bytes()[:700])
-    with pytest.raises(SystemExit, match=r"error: backgrounds: .*book1_s3_0_0.jpg cannot be read"):
-        run(lambda: train([*train_args(tmp_path), "--data.backgrounds", str(page_folder)]))
 
 
 def test_checkpoint_of_other_classes_is_refused(trained, tmp_path, monkeypatch):

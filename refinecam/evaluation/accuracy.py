@@ -1,0 +1,123 @@
+"""How often the classifier is right, for which images, and whether it looks at the right thing."""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+CONTROL, FACTOR = "control: ", "factor: "
+"""Prefixes of columns in the table of predictions: the class predicted for a control image, a factor's values."""
+NEIGHBOURS = 25
+TOLERANCE = 0.02
+
+
+class AccuracyRow(NamedTuple):
+    """Accuracy over a group of images; ``low`` and ``high`` are None where nothing particular is expected."""
+
+    group: str
+    name: str
+    images: int
+    accuracy: float
+    low: float | None
+    high: float | None
+
+    @property
+    def as_expected(self) -> bool | None:
+        """Whether it lies between the two."""
+        return None if self.low is None or self.high is None else self.low <= self.accuracy <= self.high
+
+
+def prediction_rows(
+    batch: Mapping[str, Any], predicted: Mapping[str, NDArray[np.int64]], bands: Sequence[tuple[float, float]]
+) -> list[dict[str, Any]]:
+    """One row an image: index, label, predicted class, size band, predictions for controls, factors.
+
+    Args:
+        batch: with ``index`` and ``label``, and where the data have them ``band`` and ``factors``.
+        predicted: classes predicted for the images (name ``""``) and for each control.
+        bands: the (low, high) that ``band`` counts.
+    """
+    columns: dict[str, list[Any]] = {"index": batch["index"].tolist(), "label": batch["label"].tolist()}
+    columns["predicted"] = predicted[""].tolist()
+    if bands and "band" in batch:
+        columns["band"] = ["{:g}-{:g} px".format(*bands[band]) for band in batch["band"].tolist()]
+    columns |= {f"{CONTROL}{name}": values.tolist() for name, values in predicted.items() if name}
+    columns |= {f"{FACTOR}{name}": values.tolist() for name, values in batch.get("factors", {}).items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def accuracy_rows(predictions: pd.DataFrame, classes: Sequence[str], expected: Mapping[str, str]) -> list[AccuracyRow]:
+    """Accuracy over all images, by size band and by class, and every check of what the classifier looks at.
+
+    A control is as expected if its accuracy is within three standard errors of chance, or within two points of the
+    images' own accuracy. A factor must not tell the label: neither may its 25 nearest neighbours among the images.
+
+    Args:
+        predictions: the rows of :func:`prediction_rows`.
+        classes: names of the classes.
+        expected: for each control ``"chance"`` or ``"same"``.
+    """
+    label = predictions["label"].to_numpy()
+    right = label == predictions["predicted"].to_numpy()
+    rows = [_row("all", "", right)]
+    if "band" in predictions:
+        bands = sorted(predictions["band"].unique(), key=lambda band: -float(band.split("-")[0]))
+        rows += [_row("size", band, right[predictions["band"] == band]) for band in bands]
+    rows += [_row("class", name, right[label == i]) for i, name in enumerate(classes) if (label == i).any()]
+    chance = 1 / len(classes)
+    error = sqrt(chance * (1 - chance) / len(label))
+    limits = {
+        "chance": (chance - 3 * error, chance + 3 * error),
+        "same": (right.mean() - TOLERANCE, right.mean() + TOLERANCE),
+    }
+    for column in map(str, predictions):
+        values = predictions[column]
+        if column.startswith(CONTROL):
+            name = column.removeprefix(CONTROL)
+            rows.append(_row("control", name, label == values.to_numpy(), limits.get(expected.get(name, ""))))
+        elif column.startswith(FACTOR) and len(label) > NEIGHBOURS:
+            told = nearest_neighbours(np.array(values.tolist()), label)
+            rows.append(_row("told from", column.removeprefix(FACTOR), told == label, limits["chance"]))
+    return rows
+
+
+def nearest_neighbours(values: NDArray[np.float64], label: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Label of the majority of each image's nearest neighbours, itself left out.
+
+    Args:
+        values: shape (N, K); each of the K columns is scaled to standard deviation 1.
+        label: shape (N,).
+
+    Returns:
+        Shape (N,).
+    """
+    values = values / np.maximum(values.std(0), 1e-12)
+    distance = np.zeros((len(values), len(values)))
+    for column in values.T:
+        distance += (column[:, None] - column[None]) ** 2
+    np.fill_diagonal(distance, np.inf)
+    nearest = label[np.argpartition(distance, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]]
+    votes = np.stack([(nearest == i).sum(1) for i in range(label.max() + 1)], 1)
+    return np.asarray(votes.argmax(1), np.int64)
+
+
+def accuracy_data(rows: Sequence[AccuracyRow]) -> pd.DataFrame:
+    """The rows as a table, with a column that says whether they are as expected."""
+    return pd.DataFrame([{**row._asdict(), "as_expected": row.as_expected} for row in rows])
+
+
+def accuracy_markdown(rows: Sequence[AccuracyRow]) -> str:
+    """The rows for people."""
+    lines = ["| | | images | accuracy | expected | |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        verdict = {None: "", True: "yes", False: "**no**"}[row.as_expected]
+        expected = "" if row.low is None else f"{row.low:.1%} to {row.high:.1%}"
+        lines.append(f"| {row.group} | {row.name} | {row.images} | {row.accuracy:.1%} | {expected} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def _row(group: str, name: str, right: NDArray[np.bool_], limits: tuple[float, float] | None = None) -> AccuracyRow:
+    return AccuracyRow(group, name, len(right), float(right.mean()), *(limits or (None, None)))

@@ -1,0 +1,72 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from refinecam.evaluation.accuracy import accuracy_data, accuracy_markdown, accuracy_rows, prediction_rows
+
+BANDS = ((80, 100), (20, 25))
+
+
+@pytest.fixture
+def predictions():
+    """600 images of 3 classes; each 20th is wrong; the second factor tells the label."""
+    rng = np.random.default_rng(0)
+    label = np.arange(600) % 3
+    predicted = np.where(np.arange(600) % 20 == 0, (label + 1) % 3, label)
+    batch = {
+        "index": torch.arange(600),
+        "label": torch.from_numpy(label),
+        "band": torch.arange(600) // 300,
+        "factors": {
+            "place": torch.from_numpy(rng.random((600, 2))),
+            "colour": torch.from_numpy(label[:, None] + 0.1 * rng.random((600, 3))),
+        },
+    }
+    found = {"": predicted, "removed": rng.integers(0, 3, 600), "leaking": label, "grey": predicted}
+    return pd.DataFrame(prediction_rows(batch, found, BANDS))
+
+
+def test_rows_equal_their_definition(predictions):
+    expected = {"removed": "chance", "leaking": "chance", "grey": "same"}
+    rows = accuracy_rows(predictions, ["a", "b", "c"], expected)
+    table = {(row.group, row.name): row for row in rows}
+    assert list(table) == [
+        ("all", ""),
+        *(("size", "80-100 px"), ("size", "20-25 px")),
+        *(("class", "a"), ("class", "b"), ("class", "c")),
+        *(("control", "removed"), ("control", "leaking"), ("control", "grey")),
+        *(("told from", "place"), ("told from", "colour")),
+    ]
+    assert table["all", ""].accuracy == pytest.approx(0.95)
+    large = predictions[predictions["index"] < 300]
+    assert table["size", "80-100 px"].accuracy == pytest.approx((large["label"] == large["predicted"]).mean())
+    assert table["class", "b"].images == 200
+    three_errors = 3 * np.sqrt(1 / 3 * 2 / 3 / 600)
+    assert table["control", "removed"].low == pytest.approx(1 / 3 - three_errors)
+    assert table["control", "removed"].high == pytest.approx(1 / 3 + three_errors)
+    assert table["control", "grey"].low == pytest.approx(0.93)
+    assert {key: row.as_expected for key, row in table.items() if row.as_expected is not None} == {
+        ("control", "removed"): True,
+        ("control", "leaking"): False,
+        ("control", "grey"): True,
+        ("told from", "place"): True,
+        ("told from", "colour"): False,
+    }
+
+
+def test_written_forms(predictions):
+    rows = accuracy_rows(predictions, ["a", "b", "c"], {"removed": "chance"})
+    data = accuracy_data(rows)
+    assert data.columns.tolist() == ["group", "name", "images", "accuracy", "low", "high", "as_expected"]
+    text = accuracy_markdown(rows)
+    assert "| all |  | 600 | 95.0% |  |  |" in text
+    assert "| told from | colour | 600 | 100.0% | 27.6% to 39.1% | **no** |" in text
+
+
+def test_data_without_bands_controls_and_factors():
+    batch = {"index": torch.arange(4), "label": torch.tensor([0, 1, 1, 0])}
+    rows = prediction_rows(batch, {"": np.array([0, 1, 0, 0])}, ())
+    assert list(rows[0]) == ["index", "label", "predicted"]
+    found = accuracy_rows(pd.DataFrame(rows), ["a", "b", "c"], {})
+    assert [(row.group, row.accuracy) for row in found] == [("all", 0.75), ("class", 1.0), ("class", 0.5)]

@@ -1,0 +1,96 @@
+"""train.py on tiny data, from YAML to files."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from refinecam import cli
+from refinecam.cli import run, train
+from refinecam.models import Classifier
+from tests.command_lines import ROOT, read_events, train_args
+
+
+def test_training_writes_checkpoints_config_and_curves(trained):
+    assert {path.name for path in (trained / "weights").iterdir()} == {"best.ckpt", "last.ckpt"}
+    (logs,) = trained.glob("train/version_*")
+    assert (logs / "config.yaml").is_file()
+    events = read_events(logs)
+    scalars = set(events.Tags()["scalars"])
+    assert {
+        "train/loss",
+        "train/accuracy",
+        "val/loss",
+        "val/accuracy",
+        "test/accuracy",
+        "test/accuracy_80-100px",
+    } <= scalars
+    assert len(events.Scalars("val/accuracy")) == 2
+    assert {"train/images", "val/predictions", "val/confusion", "val/maps"} <= set(events.Tags()["images"])
+    assert len(events.Images("val/maps")) == 2  # epoch by epoch
+    assert len(events.Images("train/images")) == 2  # crops, then whole images
+    assert all(image.width > 30 and image.height > 30 for image in events.Images("train/images"))
+    # the HParams tab: hyperparameters and the final metrics
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    chosen = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert chosen["learning_rate"].number_value == 1e-3
+    assert chosen["train_size"].number_value == 24
+    assert "_instantiator" not in chosen
+    assert events.Scalars("final/test/accuracy")[0].value == events.Scalars("test/accuracy")[0].value
+
+
+def test_training_resumes(trained, tmp_path):
+    args = train_args(tmp_path)
+    args[args.index("--trainer.max_epochs") + 1] = "3"
+    train([*args, "--ckpt_path", str(trained / "weights/last.ckpt")])
+    (logs,) = tmp_path.glob("train/version_*")
+    events = read_events(logs)
+    assert {event.step for event in events.Scalars("train/loss")} == {6, 7, 8}  # only the third epoch was trained
+    assert events.Scalars("val/accuracy")[-1].step == 8
+    (grid,) = events.Images("train/images")
+    assert grid.height > 2 * 64  # whole images above their masks: the curriculum went on, too
+
+
+def test_float32_where_bfloat16_is_only_emulated(monkeypatch):
+    for native, expected in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr(cli, "_cpu_has_bfloat16", lambda native=native: native)
+        options = cli._build(cli.TrainCLI, Classifier, train_args(ROOT)).trainer
+        assert options.precision == expected
+
+
+def test_two_processes_train_and_validate_an_odd_number_of_images(tmp_path):
+    args = [*train_args(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    subprocess.run([sys.executable, "train.py", *args], cwd=ROOT, check=True, timeout=300)
+    (logs,) = tmp_path.glob("train/version_*")
+    for event in read_events(logs).Scalars("val/accuracy"):
+        assert np.isclose(event.value * 9, round(event.value * 9))  # nine images, each once
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--model.backbone", "resnet81"], "timm has no model named 'resnet81'; close to it: resnet18"),
+        (["--data.backgrounds", "nowhere"], "backgrounds: there is no folder nowhere"),
+        (["--data.curriculum", '[{"crop": 999, "epochs": 1}]'], "crop: expected 1 to 67 pixels"),
+        (["--data.bands", "[[50, 40]]"], "bands: expected (low, high)"),
+        (["--pictures.methods", "GradCAM(stage=9)"], "stage: no stage 9"),
+        (["--model.checkpoint", "shapes-x"], "no file shapes-x; train.py writes one, or name shipped weights"),
+        (["--ckpt_path", "nowhere.ckpt"], "checkpoint: there is no file nowhere.ckpt"),
+        (["--trainer.reload_dataloaders_every_n_epochs", "0"], "curriculum: crops change between epochs"),
+    ],
+)
+def test_bad_training_input_ends_with_one_line(tmp_path, more, message):
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: train([*train_args(tmp_path), *more]))
+    assert str(stop.value).startswith("error: ")
+    assert message in str(stop.value)
+    assert "\n" not in str(stop.value)
+
+
+def test_truncated_background_is_named(page_folder, tmp_path):
+    path = page_folder / "book1_s3_0_0.jpg"
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(SystemExit, match=r"error: backgrounds: .*book1_s3_0_0.jpg cannot be read"):
+        run(lambda: train([*train_args(tmp_path), "--data.backgrounds", str(page_folder)]))
