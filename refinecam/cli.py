@@ -19,8 +19,10 @@ from refinecam.evaluation import Evaluator
 from refinecam.models import Classifier, read_weights
 
 
-def _cpu_has_bfloat16() -> bool:
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+def native_precision(precision: str, on_cpu: bool) -> str:
+    """``32-true`` instead of bfloat16 on a CPU that only emulates it, which is several times slower."""
+    emulated = not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return "32-true" if on_cpu and emulated and precision.startswith("bf16") else precision
 
 
 def _class_count(data: ShapesDataModule) -> int:
@@ -29,12 +31,14 @@ def _class_count(data: ShapesDataModule) -> int:
 
 class _CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Compute in float32 where bfloat16 is only emulated, which is several times slower."""
+        """Compute in float32 where bfloat16 is only emulated."""
         trainer = self._get(self.config_init, "trainer")
-        on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not torch.cuda.is_available())
-        if on_cpu and str(trainer.precision).startswith("bf16") and not _cpu_has_bfloat16():
-            rank_zero_info(f"This CPU only emulates bfloat16: {trainer.precision} becomes 32-true.")
-            kwargs["precision"] = "32-true"
+        on_cpu = trainer.accelerator == "cpu"
+        on_cpu |= trainer.accelerator == "auto" and not torch.accelerator.is_available()
+        precision = native_precision(str(trainer.precision), on_cpu)
+        if precision != str(trainer.precision):
+            rank_zero_info(f"This CPU only emulates bfloat16: {trainer.precision} becomes {precision}.")
+            kwargs["precision"] = precision
         return super().instantiate_trainer(**kwargs)
 
 

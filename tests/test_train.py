@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from refinecam import cli
@@ -55,7 +56,8 @@ def test_training_resumes(trained, tmp_path):
 
 def test_float32_where_bfloat16_is_only_emulated(monkeypatch):
     for native, expected in ((True, "bf16-mixed"), (False, "32-true")):
-        monkeypatch.setattr(cli, "_cpu_has_bfloat16", lambda native=native: native)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda native=native: native)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         options = cli._build(cli.TrainCLI, Classifier, train_args(ROOT)).trainer
         assert options.precision == expected
 

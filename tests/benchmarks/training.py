@@ -1,0 +1,120 @@
+"""Images per second of training, and what the input pipeline costs: ``python -m tests.benchmarks.training``.
+
+Three ways to train the same network take turns, and the medians of their steps are compared: a bare loop over one batch
+that lies in memory (forward, loss, backward and optimizer step, as in the training benchmark of timm's repository), the
+Trainer on that batch, and the Trainer on samples as they are drawn.
+"""
+
+import argparse
+import logging
+import statistics
+import time
+import warnings
+from itertools import pairwise
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch.optim import AdamW
+
+from refinecam.cli import native_precision
+from refinecam.data import CropStage, ShapesDataModule
+from refinecam.models import Classifier
+
+ROUNDS, STEPS, WARMUP = 3, 20, 4
+
+
+class Clock(L.Callback):
+    """Notes when each step ends; the time between two includes the wait for data."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.ends.append(time.perf_counter())
+
+    def seconds(self) -> list[float]:
+        return [after - before for before, after in pairwise(self.ends[WARMUP:])]
+
+
+def trainer_steps(model: Classifier, data: Any, precision: str) -> list[float]:
+    clock = Clock()
+    trainer = L.Trainer(
+        max_epochs=1,
+        limit_train_batches=STEPS,
+        limit_val_batches=0,
+        reload_dataloaders_every_n_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[clock],
+        precision=precision,  # type: ignore[arg-type]
+    )
+    trainer.fit(model, data)
+    return clock.seconds()
+
+
+def bare_steps(model: Classifier, batch: dict[str, torch.Tensor], precision: str) -> list[float]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = model.network.to(device).train()
+    images = batch["image"].to(device).contiguous(memory_format=torch.channels_last)
+    labels = batch["label"].to(device)
+    optimizer = AdamW(network.parameters(), lr=1e-4, fused=True)
+    times = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return times[WARMUP:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbones", nargs="+", default=["resnet18"])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[48, 224], help="224: whole images; smaller: crops")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--num_workers", type=int, default=1)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    precision = native_precision("bf16-mixed", on_cpu=not torch.cuda.is_available())
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {precision}, batches of {args.batch_size}")
+    for backbone in args.backbones:
+        for size in args.sizes:
+            crops = [CropStage(size, epochs=1)] if size < 224 else None
+            data = ShapesDataModule(
+                backbone,
+                train_size=args.batch_size * (STEPS + 2),
+                batch_size=args.batch_size,
+                num_workers=args.num_workers,
+                scenes=16,
+                curriculum=crops,
+            )
+            data.setup("fit")
+            cached = [next(iter(data.train_dataloader()))] * STEPS
+            model = Classifier(backbone, pretrained=False)
+            bare, alone, drawn = [], [], []
+            for _ in range(ROUNDS):
+                bare += bare_steps(model, cached[0], precision)
+                alone += trainer_steps(model, cached, precision)
+                drawn += trainer_steps(model, data, precision)
+            rates = [args.batch_size / statistics.median(times) for times in (bare, alone, drawn)]
+            print(
+                f"{backbone}, {size} px: {rates[2]:.0f} images/s; {rates[1]:.0f} on a cached batch "
+                f"({rates[2] / rates[1]:.0%}), {rates[0]:.0f} in a bare loop ({rates[2] / rates[0]:.0%})",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
