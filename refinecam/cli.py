@@ -70,6 +70,11 @@ class TrainCLI(_CLI):
             }
         )
 
+    def before_instantiate_classes(self) -> None:
+        """A training that goes on has its weights already."""
+        if self.config.ckpt_path:
+            self.config.model.checkpoint, self.config.model.pretrained = None, False
+
 
 class EvaluateCLI(_CLI):
     """Score a classifier and attribution methods on the test set."""
@@ -136,8 +141,7 @@ def evaluate(args: Sequence[str] | None = None) -> None:
     if cli.trainer.is_global_zero:
         folder = cli.model.results.folder
         print((folder / ("summary.md" if cli.model.methods else "accuracy.md")).read_text())
-        names = sorted(path.name for path in folder.iterdir() if path.suffix in (".parquet", ".csv", ".md", ".png"))
-        print(f"Written to {folder}: {', '.join(names)}, TensorBoard logs")
+        print(f"Written to {folder}: {', '.join(path.name for path in cli.model.written)}, TensorBoard logs")
 
 
 def run(entry: Callable[[], None]) -> None:

@@ -54,14 +54,18 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
     assert "maps" in events.Tags()["images"]
 
 
-def test_the_classifier_alone(trained, tmp_path):
+def test_the_classifier_alone(trained, tmp_path, capsys):
+    (tmp_path / "maps.png").write_text("an earlier run's")
     args = ["--config", str(ROOT / "configs/evaluate/shapes-accuracy.yaml"), *DATA, "--trainer.enable_progress_bar"]
     args += ["false", "--trainer.accelerator", "cpu", "--model.checkpoint", str(trained / "weights/best.ckpt")]
-    evaluate([*args, "--data.test_size", "30", "--data.batch_size", "8", "--output", str(tmp_path)])
+    evaluate([*args, "--data.test_size", "60", "--data.batch_size", "15", "--output", str(tmp_path)])
     names = {path.name for path in tmp_path.iterdir() if path.is_file()}
-    assert names == {"predictions.parquet", "accuracy.csv", "accuracy.md"}
+    assert names == {"predictions.parquet", "accuracy.csv", "accuracy.md", "maps.png"}
+    printed = capsys.readouterr().out
+    assert "| size | 20-25 px |" in printed
+    assert "predictions.parquet, accuracy.csv, accuracy.md, TensorBoard logs" in printed  # what this run wrote
     predictions = pd.read_parquet(tmp_path / "predictions.parquet")
-    assert predictions["index"].tolist() == list(range(30))
+    assert predictions["index"].tolist() == list(range(60))
     table = pd.read_csv(tmp_path / "accuracy.csv", keep_default_na=False).set_index(["group", "name"])
     assert float(table.loc[("all", ""), "accuracy"]) == pytest.approx(
         (predictions["label"] == predictions["predicted"]).mean()
@@ -89,6 +93,9 @@ def test_two_processes_give_the_table_of_one(trained, evaluated, tmp_path):
     pd.testing.assert_frame_equal(found, expected, atol=1e-5, rtol=0)
     expected, found = (pd.read_csv(folder / "summary.csv") for folder in (evaluated, tmp_path))
     pd.testing.assert_frame_equal(found, expected, atol=1e-6, rtol=0)
+    expected, found = (pd.read_parquet(folder / "predictions.parquet") for folder in (evaluated, tmp_path))
+    pd.testing.assert_frame_equal(found, expected)
+    assert (tmp_path / "accuracy.csv").read_text() == (evaluated / "accuracy.csv").read_text()
 
 
 def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):

@@ -1,5 +1,6 @@
 """train.py on tiny data, from YAML to files."""
 
+import json
 import subprocess
 import sys
 
@@ -62,12 +63,29 @@ def test_float32_where_bfloat16_is_only_emulated(monkeypatch):
         assert options.precision == expected
 
 
-def test_two_processes_train_and_validate_an_odd_number_of_images(tmp_path):
-    args = [*train_args(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+def test_two_processes_train_on_every_sample_once_and_validate_on_an_odd_number(tmp_path):
+    args = [*train_args(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "4"]
+    seen = {"class_path": "tests.command_lines.SeenSamples", "init_args": {"folder": str(tmp_path)}}
+    args += ["--trainer.callbacks", json.dumps([seen])]
     subprocess.run([sys.executable, "train.py", *args], cwd=ROOT, check=True, timeout=300)
     (logs,) = tmp_path.glob("train/version_*")
     for event in read_events(logs).Scalars("val/accuracy"):
         assert np.isclose(event.value * 9, round(event.value * 9))  # nine images, each once
+    steps = [(tmp_path / f"rank{rank}.txt").read_text().splitlines() for rank in (0, 1)]
+    # two epochs of 24 samples: the batches of four of both processes are those of eight of a single one
+    together = [sorted(int(i) for part in step for i in part.split()) for step in zip(*steps, strict=True)]
+    assert together == [list(range(first, first + 8)) for first in range(0, 48, 8)]
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs/train").glob("*.yaml")), ids=lambda path: path.stem)
+def test_configs_build_a_network_that_takes_each_of_their_crops(config):
+    args = ["--config", str(config), "--model.pretrained", "false", "--trainer.logger", "false"]
+    parts = cli._build(cli.TrainCLI, Classifier, [*args, "--data.backgrounds", "[procedural, DIR]"])
+    assert parts.datamodule.sources == ["procedural", "DIR"]
+    crops = {stage.crop for stage in parts.datamodule.curriculum}
+    for size in crops or {parts.datamodule.transform.image_size}:
+        logits = parts.model(torch.zeros(2, 3, size, size))
+        assert logits.shape == (2, 6)
 
 
 @pytest.mark.parametrize(

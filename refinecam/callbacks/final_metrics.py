@@ -12,12 +12,14 @@ class BandAccuracy(L.Callback):
     """Logs the test accuracy of each size band, where batches have a ``band`` and the data module has ``bands``."""
 
     def __init__(self) -> None:
+        self.names: list[str] = []
         self.correct: dict[str, MeanMetric] = {}
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make one accuracy for each band."""
         bands = getattr(trainer.datamodule, "bands", ())  # type: ignore[attr-defined]
-        self.correct = {f"{low:g}-{high:g}": MeanMetric().to(pl_module.device) for low, high in bands}
+        self.names = [f"{low:g}-{high:g}" for low, high in bands]  # a band may be there twice
+        self.correct = {name: MeanMetric().to(pl_module.device) for name in self.names}
 
     def on_test_batch_end(
         self,
@@ -30,8 +32,8 @@ class BandAccuracy(L.Callback):
     ) -> None:
         """Count the right answers; ``outputs`` are the logits."""
         right = (outputs.argmax(1) == batch["label"]).float()
-        for band, metric in enumerate(self.correct.values()):
-            metric.update(right[batch["band"] == band])
+        for band, name in enumerate(self.names):
+            self.correct[name].update(right[batch["band"] == band])
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log them; a band without images is NaN."""

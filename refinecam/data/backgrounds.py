@@ -49,18 +49,19 @@ class Backgrounds:
             rng = generator(seed, f"{split}/imputed", i)
             self.versions.append(impute_regions(self.pictures[i], rng, versions if imputed else 0))
 
-    def view(self, rng: Generator, size: int | None = None) -> Image:
+    def view(self, rng: Generator, size: int | None = None, pick: int | None = None) -> Image:
         """Draw one view.
 
         Args:
             rng: source of every draw.
             size: side of the square view, at most ``canvas``, its default.
+            pick: which picture; None draws one.
 
         Returns:
             RGB image, uint8, shape (size, size, 3).
         """
         size = size or self.canvas
-        pick = int(rng.integers(len(self.pictures)))
+        pick = int(rng.integers(len(self.pictures))) if pick is None else pick
         use_imputed, version, top, left, flip_rows, flip_columns = rng.random(6)
         picture = self.pictures[pick]
         if use_imputed < self.imputed and self.versions[pick]:

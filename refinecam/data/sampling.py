@@ -56,7 +56,7 @@ def training_loader(
         batch_size: of each process.
         num_workers: processes that draw samples.
         shuffle: another order in every epoch.
-        persistent: keep these between epochs.
+        persistent: keep the workers between epochs.
 
     Raises:
         InputError: if there are more processes than samples.

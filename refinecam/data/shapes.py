@@ -65,7 +65,7 @@ class ShapesDataset(Dataset):
     not depend on size: every shape keeps the distance from the border that the largest needs.
 
     Args:
-        backgrounds: banks of background views; each gives as many samples as the others.
+        backgrounds: banks of background views, each drawn from equally often.
         transform: the backbone's joint transform.
         split: ``"train"``, ``"val"`` or ``"test"``.
         size: number of samples.
@@ -95,6 +95,8 @@ class ShapesDataset(Dataset):
         self.backgrounds, self.split, self.size, self.controls = backgrounds, split, size, controls
         self.seed, self.bands, self.offset, self.crop, self.fill = seed, bands, offset, crop, fill
         self.transform = transform
+        if controls and sum(len(bank.pictures) for bank in backgrounds) < 2:
+            raise InputError(f"controls: another background needs at least 2 pictures in the {split} split, there is 1")
         self.scale = transform.canvas / CANVAS
         self.margin = max(high for _, high in bands) / 2 * self.scale + 1
         if crop is not None:
@@ -128,7 +130,7 @@ class ShapesDataset(Dataset):
         border = (canvas - self.transform.image_size) / 2
         low, high = border + margin, canvas - 1 - border - margin
         x, y = (low + shares * (high - low)).tolist()
-        background = self._background("background", index)
+        _, background = self._background("background", index)
         mask = shape_mask(label, (x, y), size, rotation, canvas)
         image = background.copy()
         image[mask == 1] = (red, green, blue)
@@ -144,7 +146,8 @@ class ShapesDataset(Dataset):
         return {**named, **self._controls(drawing, index)} if self.controls else named
 
     def _controls(self, drawing: Drawing, index: int) -> dict[str, Any]:
-        other = self._background("other background", index)
+        shown, _ = self._background("background", index)
+        _, other = self._background("other background", index, other_than=shown)
         grey = np.full_like(other, 128)
         images = (drawing.background, *(np.where(drawing.mask == 1, drawing.image, b) for b in (other, grey)))
         factors = {"colour": drawing.colour, "position": drawing.centre, "size": (drawing.size,)}
@@ -155,10 +158,16 @@ class ShapesDataset(Dataset):
             "factors": {name: torch.tensor(values, dtype=torch.float32) for name, values in factors.items()},
         }
 
-    def _background(self, factor: str, index: int) -> NDArray[np.uint8]:
+    def _background(
+        self, factor: str, index: int, other_than: tuple[int, int] | None = None
+    ) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+        """Which picture of which bank, and a view of it."""
         rng = self._rng(factor, index)
-        bank = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
-        return bank.view(rng, self.transform.canvas)
+        while True:
+            bank = int(rng.integers(len(self.backgrounds)))
+            pick = int(rng.integers(len(self.backgrounds[bank].pictures)))
+            if (bank, pick) != other_than:
+                return (bank, pick), self.backgrounds[bank].view(rng, self.transform.canvas, pick)
 
     def _rng(self, factor: str, index: int) -> np.random.Generator:
         return generator(self.seed, f"{self.split}/{factor}", index)

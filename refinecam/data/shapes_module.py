@@ -50,14 +50,15 @@ class ShapesDataModule(L.LightningDataModule):
         backbone: timm name of the network; decides input size and normalisation.
         image_size: side of the images; null for the backbone's own.
         backgrounds: folder of images, searched recursively and split by page; ``procedural`` or null for scenes that
-            are drawn; or a list of these, each of which gives as many samples as the others.
+            are drawn; or a list of these, each drawn from equally often.
         train_size: samples an epoch.
         val_size: validation samples.
         test_size: test samples.
         batch_size: samples a batch, of each process.
         num_workers: processes that draw samples, for each loader.
         bands: (low, high) of each size band, in pixels at a 256 px canvas.
-        scenes: number of procedural scenes for training; validation and test have a quarter as many each.
+        scenes: number of procedural scenes for training.
+        held_out_scenes: number of them for validation, and again for the test.
         imputed: share of backgrounds with regions imputed like ROAD's.
         curriculum: views around the shape for the first epochs, usually the smallest first; whole images follow.
         controls: add to the test batches the images and factors that tell whether a network looks at the shape.
@@ -79,6 +80,7 @@ class ShapesDataModule(L.LightningDataModule):
         num_workers: int = 0,
         bands: list[tuple[float, float]] | None = None,
         scenes: int = 128,
+        held_out_scenes: int = 64,
         imputed: float = 0.5,
         curriculum: list[CropStage] | None = None,
         controls: bool = False,
@@ -88,7 +90,8 @@ class ShapesDataModule(L.LightningDataModule):
         self.save_hyperparameters(logger=False)
         self.hparams["curriculum"] = [vars(stage) for stage in curriculum or []]  # plain values, for checkpoints
         counts = {"train_size": train_size, "val_size": val_size, "test_size": test_size}
-        for name, value in {**counts, "batch_size": batch_size, "scenes": scenes}.items():
+        counts |= {"batch_size": batch_size, "scenes": scenes, "held_out_scenes": held_out_scenes}
+        for name, value in counts.items():
             if value < 1:
                 raise InputError(f"{name}: expected at least 1, got {value}")
         _check_bands(bands)
@@ -100,7 +103,8 @@ class ShapesDataModule(L.LightningDataModule):
         self.sources = [backgrounds or PROCEDURAL] if not isinstance(backgrounds, list) else backgrounds
         if not self.sources:
             raise InputError(f"backgrounds: the list is empty; name folders, or {PROCEDURAL!r}")
-        self.scenes, self.imputed, self.seed = scenes, imputed, seed
+        self.scenes = {"train": scenes, "val": held_out_scenes, "test": held_out_scenes}
+        self.imputed, self.seed = imputed, seed
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
         self.batch_size, self.num_workers, self.controls = batch_size, num_workers, controls
         self.bands = _as_bands(bands) or BANDS
@@ -125,7 +129,7 @@ class ShapesDataModule(L.LightningDataModule):
 
     def _bank(self, source: str, split: str) -> Backgrounds:
         if source == PROCEDURAL:
-            count = self.scenes if split == "train" else max(1, self.scenes // 4)
+            count = self.scenes[split]
             found = (crowd_scene(generator(self.seed, f"{split}/scene", i)) for i in range(count))
         else:
             count, found = len(self.pictures[source][split]), (picture for picture in self.pictures[source][split])

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import Tensor
 
 CONTROL, FACTOR = "control: ", "factor: "
 """Prefixes of columns in the table of predictions: the class predicted for a control image, a factor's values."""
@@ -31,20 +32,20 @@ class AccuracyRow(NamedTuple):
 
 
 def prediction_rows(
-    batch: Mapping[str, Any], predicted: Mapping[str, NDArray[np.int64]], bands: Sequence[tuple[float, float]]
+    batch: Mapping[str, Any], predicted: Tensor, controls: Mapping[str, Tensor], bands: Sequence[tuple[float, float]]
 ) -> list[dict[str, Any]]:
     """One row an image: index, label, predicted class, size band, predictions for controls, factors.
 
     Args:
         batch: with ``index`` and ``label``, and where the data have them ``band`` and ``factors``.
-        predicted: classes predicted for the images (name ``""``) and for each control.
+        predicted: classes predicted for the images, shape (N,).
+        controls: classes predicted for each control, by name.
         bands: the (low, high) that ``band`` counts.
     """
-    columns: dict[str, list[Any]] = {"index": batch["index"].tolist(), "label": batch["label"].tolist()}
-    columns["predicted"] = predicted[""].tolist()
+    columns = {"index": batch["index"].tolist(), "label": batch["label"].tolist(), "predicted": predicted.tolist()}
     if bands and "band" in batch:
         columns["band"] = ["{:g}-{:g} px".format(*bands[band]) for band in batch["band"].tolist()]
-    columns |= {f"{CONTROL}{name}": values.tolist() for name, values in predicted.items() if name}
+    columns |= {f"{CONTROL}{name}": classes.tolist() for name, classes in controls.items()}
     columns |= {f"{FACTOR}{name}": values.tolist() for name, values in batch.get("factors", {}).items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
@@ -53,7 +54,9 @@ def accuracy_rows(predictions: pd.DataFrame, classes: Sequence[str], expected: M
     """Accuracy over all images, by size band and by class, and every check of what the classifier looks at.
 
     A control is as expected if its accuracy is within three standard errors of chance, or within two points of the
-    images' own accuracy. A factor must not tell the label: neither may its 25 nearest neighbours among the images.
+    images' own accuracy. A factor must not tell the label: for the second half of the images it is told from the 25
+    images of the first half that have the nearest values, and that may be right three standard errors more often than
+    chance at most.
 
     Args:
         predictions: the rows of :func:`prediction_rows`.
@@ -68,40 +71,41 @@ def accuracy_rows(predictions: pd.DataFrame, classes: Sequence[str], expected: M
         rows += [_row("size", band, right[predictions["band"] == band]) for band in bands]
     rows += [_row("class", name, right[label == i]) for i, name in enumerate(classes) if (label == i).any()]
     chance = 1 / len(classes)
-    error = sqrt(chance * (1 - chance) / len(label))
     limits = {
-        "chance": (chance - 3 * error, chance + 3 * error),
+        "chance": (chance - _three_errors(chance, len(label)), chance + _three_errors(chance, len(label))),
         "same": (right.mean() - TOLERANCE, right.mean() + TOLERANCE),
     }
+    half = len(label) // 2
     for column in map(str, predictions):
         values = predictions[column]
         if column.startswith(CONTROL):
             name = column.removeprefix(CONTROL)
             rows.append(_row("control", name, label == values.to_numpy(), limits.get(expected.get(name, ""))))
-        elif column.startswith(FACTOR) and len(label) > NEIGHBOURS:
-            told = nearest_neighbours(np.array(values.tolist()), label)
-            rows.append(_row("told from", column.removeprefix(FACTOR), told == label, limits["chance"]))
+        elif column.startswith(FACTOR) and half >= NEIGHBOURS:
+            told = nearest_neighbours(np.array(values.tolist()), label, half) == label[half:]
+            limit = chance + _three_errors(chance, len(told))
+            rows.append(_row("told from", column.removeprefix(FACTOR), told, (0, limit)))
     return rows
 
 
-def nearest_neighbours(values: NDArray[np.float64], label: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Label of the majority of each image's nearest neighbours, itself left out.
+def nearest_neighbours(values: NDArray[np.float64], label: NDArray[np.int64], known: int) -> NDArray[np.int64]:
+    """Label of the majority of an image's nearest neighbours among the first ``known`` images.
 
     Args:
         values: shape (N, K); each of the K columns is scaled to standard deviation 1.
         label: shape (N,).
+        known: images whose labels are used.
 
     Returns:
-        Shape (N,).
+        Labels told for the other images, shape (N - known,).
     """
     values = values / np.maximum(values.std(0), 1e-12)
-    distance = np.zeros((len(values), len(values)))
-    for column in values.T:
-        distance += (column[:, None] - column[None]) ** 2
-    np.fill_diagonal(distance, np.inf)
-    nearest = label[np.argpartition(distance, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]]
-    votes = np.stack([(nearest == i).sum(1) for i in range(label.max() + 1)], 1)
-    return np.asarray(votes.argmax(1), np.int64)
+    told = []
+    for value in values[known:]:
+        distance = ((values[:known] - value) ** 2).sum(1)
+        nearest = np.argpartition(distance, NEIGHBOURS - 1)[:NEIGHBOURS]
+        told.append(np.bincount(label[nearest]).argmax())
+    return np.array(told, np.int64)
 
 
 def accuracy_data(rows: Sequence[AccuracyRow]) -> pd.DataFrame:
@@ -121,3 +125,7 @@ def accuracy_markdown(rows: Sequence[AccuracyRow]) -> str:
 
 def _row(group: str, name: str, right: NDArray[np.bool_], limits: tuple[float, float] | None = None) -> AccuracyRow:
     return AccuracyRow(group, name, len(right), float(right.mean()), *(limits or (None, None)))
+
+
+def _three_errors(chance: float, count: int) -> float:
+    return 3 * sqrt(chance * (1 - chance) / count)

@@ -1,11 +1,11 @@
 """The LightningModule that scores attribution methods over a test set."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from refinecam.attribution import AttributionMethod, parse_methods
 from refinecam.errors import InputError
@@ -94,12 +94,12 @@ class Evaluator(L.LightningModule):
             raise InputError("checkpoint: name trained weights, or a --model.backbone for its ImageNet weights")
         self.scores, self.names = scores, list(scores or [])
         self.metrics: list[list[PerImageMean]] = []
-        self.accuracy = MeanMetric()
         self.shown = 0
+        self.written: list[Path] = []
 
     def setup(self, stage: str) -> None:
         """Refuse, before anything is written, what would fail later: other classes, stages or no gradients."""
-        if getattr(self.trainer.test_loop, "inference_mode", False):
+        if self.methods and getattr(self.trainer.test_loop, "inference_mode", False):
             raise InputError(
                 "trainer: maps need gradients; use --trainer.inference_mode false or Trainer(inference_mode=False)"
             )
@@ -134,16 +134,13 @@ class Evaluator(L.LightningModule):
         logits = self.network(batch["image"])
         predicted = logits.argmax(1)
         correct = predicted == batch["label"]
-        self.accuracy.update(correct.float())
         keep = correct if self.only_correct else torch.ones_like(correct)
         targets = batch["label"] if self.target == "label" else predicted
         confidence = logits.float().softmax(1).gather(1, targets[:, None]).squeeze(1)
-        predictions = {"": predicted, **self._control_predictions(batch)}
+        controls = {name: self.network(images).argmax(1) for name, images in batch.get("controls", {}).items()}
         part = f"rank{self.trainer.global_rank:03d}-{batch_idx:06d}"
-        counted = prediction_rows(
-            batch, {name: found.cpu().numpy() for name, found in predictions.items()}, getattr(self._data, "bands", ())
-        )
-        self.results.add_rows("predictions", part, counted)
+        bands = getattr(self._data, "bands", ())
+        self.results.add_rows("predictions", part, prediction_rows(batch, predicted, controls, bands))
         rows: list[dict[str, Any]] = []
         maps: dict[str, Tensor] = {}
         for method, metrics in zip(self.methods, self.metrics, strict=True):
@@ -175,7 +172,6 @@ class Evaluator(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Merge what all processes wrote; write summary and figure; log them."""
-        accuracy = float(self.accuracy.compute())
         rows = [
             SummaryRow(method, name, metric.summary())
             for method, metrics in zip(self.methods, self.metrics, strict=True)
@@ -183,18 +179,15 @@ class Evaluator(L.LightningModule):
         ]
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
-            count = len(self.trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
-            heading = f"{count} images, accuracy {accuracy:.1%}"
-            if rows:
-                heading += f", {self._scoring(rows[0].summary.skipped)}"
             predictions = self.results.merge("predictions")
             classes = getattr(self._data, "classes", None) or range(1 + int(predictions["label"].max()))
             expected = getattr(self._data, "expected_of_controls", {})
             found = accuracy_rows(predictions, [str(name) for name in classes], expected)
-            write_report(self.results, rows, found, heading, self.figure_images, self.trainer.loggers)
-
-    def _control_predictions(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        return {name: self.network(images).argmax(1) for name, images in batch.get("controls", {}).items()}
+            heading = f"{len(predictions)} images, accuracy {found[0].accuracy:.1%}"
+            if rows:
+                heading += f", {self._scoring(rows[0].summary.skipped)}"
+            loggers = self.trainer.loggers
+            self.written = write_report(self.results, rows, found, heading, self.figure_images, loggers)
 
     def _scoring(self, skipped: int) -> str:
         which = f"{skipped} misclassified ones skipped" if self.only_correct else "all of them scored"

@@ -1,6 +1,7 @@
 """What an evaluation leaves for people: summary, figure, and both in TensorBoard."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 from warnings import warn
 
@@ -31,7 +32,7 @@ def write_report(
     heading: str,
     figure_images: int,
     loggers: Sequence[Logger],
-) -> None:
+) -> list[Path]:
     """Write the accuracy and, if methods were scored, merge their rows; write summary and figure; log everything.
 
     Args:
@@ -41,7 +42,11 @@ def write_report(
         heading: what was evaluated, and how, in a line or two.
         figure_images: images in the figure.
         loggers: of the trainer.
+
+    Returns:
+        The files that are new.
     """
+    written = ["predictions.parquet", "accuracy.csv"]
     accuracy_data(accuracy).to_csv(results.folder / "accuracy.csv", index=False)
     texts = {"accuracy": f"{heading}\n\n{accuracy_markdown(accuracy)}"}
     values = {f"accuracy/{' '.join(filter(None, (row.group, row.name)))}": row.accuracy for row in accuracy}
@@ -50,14 +55,17 @@ def write_report(
         _warn_of_undefined(rows)
         results.merge("per_image")
         summary_table(rows).to_csv(results.folder / "summary.csv", index=False)
+        written += ["per_image.parquet", "summary.csv"]
         texts["summary"] = f"{heading}\n\n{summary_markdown(rows)}"
         values |= {f"{row.score}/{row.method.title}": row.summary.mean for row in rows}
         kept = results.maps(figure_images)
         figure = maps_figure(kept) if kept else None
     for name, text in texts.items():
         (results.folder / f"{name}.md").write_text(text)
+        written.append(f"{name}.md")
     if figure is not None:
         figure.savefig(results.folder / "maps.png", dpi=150)
+        written.append("maps.png")
     for logger in loggers:
         logger.log_metrics(values)
         if isinstance(logger, TensorBoardLogger):
@@ -66,6 +74,7 @@ def write_report(
             if figure is not None:
                 logger.experiment.add_figure("maps", figure)
     results.finish()
+    return [results.folder / name for name in written]
 
 
 def _warn_of_undefined(rows: Sequence[SummaryRow]) -> None:

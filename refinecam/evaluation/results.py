@@ -26,10 +26,11 @@ class ResultsFolder:
 
     def start(self) -> None:
         """Make the folders. Rows that an interrupted run has left are moved aside to ``parts-1`` and so on."""
-        for parts in self.parts.values():
-            if parts.exists() and any(parts.iterdir()):
-                aside = (parts.with_name(f"{parts.name}-{number}") for number in range(1, 10_000))
-                parts.rename(next(folder for folder in aside if not folder.exists()))
+        left = [parts for parts in self.parts.values() if parts.exists() and any(parts.iterdir())]
+        numbers = (n for n in range(1, 10_000) if not any(Path(f"{parts}-{n}").exists() for parts in left))
+        number = next(numbers)
+        for parts in left:
+            parts.rename(f"{parts}-{number}")
         shutil.rmtree(self.kept, ignore_errors=True)
         for folder in (*self.parts.values(), self.kept):
             folder.mkdir(parents=True, exist_ok=True)

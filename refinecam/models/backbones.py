@@ -10,7 +10,11 @@ from refinecam.network import check_backbone
 
 
 def create_backbone(
-    name: str, pretrained: bool = True, num_classes: int | None = None, image_size: int | None = None
+    name: str,
+    pretrained: bool = True,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    any_size: bool = False,
 ) -> nn.Module:
     """Build a timm classifier.
 
@@ -20,10 +24,11 @@ def create_backbone(
         pretrained: start from timm's default ImageNet weights.
         num_classes: classes of a new head; None keeps the one of the weights.
         image_size: input size, for networks that must know it (Swin); None for their own.
+        any_size: let a Swin take other sizes than that, too, for a crop curriculum. Its shifted windows are exact for
+            sizes whose patches fill them at every stage that shifts: 112 px as well as 224 px.
 
     Returns:
-        The network, images (N, 3, H, W) to logits (N, num_classes). Networks that must know their input size accept
-        other sizes too, where timm can build them so: a crop curriculum needs that.
+        The network, images (N, 3, H, W) to logits (N, num_classes).
 
     Raises:
         InputError: if timm does not know the name, or the weights cannot be fetched.
@@ -34,7 +39,7 @@ def create_backbone(
     if pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
         if image_size is not None:
             options["img_size"] = image_size
-        if name.startswith("swin"):
+        if any_size and name.startswith("swin"):
             options["strict_img_size"] = False
     if not pretrained:
         return timm.create_model(name, pretrained=False, **options)

@@ -83,7 +83,7 @@ def read_weights(checkpoint: str | Path, backbone: str | None = None, image_size
     if backbone is not None and weights.backbone != backbone:
         raise InputError(
             f"checkpoint: {path} holds a {weights.backbone!r}, not a {backbone!r}; "
-            f"use --model.backbone {weights.backbone}"
+            f"use --model.backbone {weights.backbone}, or a --model.checkpoint of {backbone!r}"
         )
     if image_size is not None and weights.image_size != image_size:
         trained = f"{weights.image_size} px" if weights.image_size else "the backbone's own size"
@@ -128,8 +128,11 @@ def _read_safetensors(path: Path) -> Weights:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except (SafetensorError, OSError) as error:
         raise InputError(f"checkpoint: {path} cannot be read as weights ({error}); fetch or export it again") from error
-    if not {"backbone", "num_classes", "image_size"} <= about.keys():
-        raise InputError(f"checkpoint: {path} does not say what network it is of; export it with refinecam.models")
+    numbers = (about.get("num_classes", ""), about.get("image_size", "none") or "0")
+    if "backbone" not in about or not all(number.isdecimal() for number in numbers):
+        raise InputError(
+            f"checkpoint: {path} does not say what network it is of; export it with python -m refinecam.models.export"
+        )
     size = about["image_size"]
     return Weights(about["backbone"], int(about["num_classes"]), int(size) if size else None, state, path)
 
@@ -143,7 +146,9 @@ def _read_lightning(path: Path) -> Weights:
             f"checkpoint: {path} cannot be read as weights ({reason}); name a .ckpt that train.py wrote"
         ) from error
     about: dict[str, Any] = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
-    if about.get("backbone") is None or "state_dict" not in content:
-        raise InputError(f"checkpoint: {path} was not written by train.py: it has no weights and backbone")
+    if about.get("backbone") is None or about.get("num_classes") is None or "state_dict" not in content:
+        raise InputError(
+            f"checkpoint: {path} was not written by train.py: it has no weights, backbone and number of classes"
+        )
     state = {k.removeprefix(PREFIX): v for k, v in content["state_dict"].items() if k.startswith(PREFIX)}
     return Weights(about["backbone"], about["num_classes"], about.get("image_size"), state, path)

@@ -1,7 +1,7 @@
 """The LightningModule that trains a backbone."""
 
 from math import cos, pi
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -47,7 +47,7 @@ class Classifier(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        network = create_backbone(backbone, pretrained and checkpoint is None, num_classes, image_size)
+        network = create_backbone(backbone, pretrained and checkpoint is None, num_classes, image_size, any_size=True)
         if checkpoint is not None:
             read_weights(checkpoint, backbone).load_into(network)
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
@@ -55,6 +55,10 @@ class Classifier(L.LightningModule):
         self.val_accuracy = _accuracy(num_classes)
         self.test_accuracy = _accuracy(num_classes)
         self.progress = 0.0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note that the weights are in the file: whoever loads it needs no others first."""
+        checkpoint["hyper_parameters"] |= {"pretrained": False, "checkpoint": None}
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_classes) of images (N, 3, H, W)."""

@@ -1,8 +1,8 @@
 """Images per second of training, and what the input pipeline costs: ``python -m tests.benchmarks.training``.
 
-Three ways to train the same network take turns, and the medians of their steps are compared: a bare loop over one batch
-that lies in memory (forward, loss, backward and optimizer step, as in the training benchmark of timm's repository), the
-Trainer on that batch, and the Trainer on samples as they are drawn.
+Three ways to train the same network take turns, and the medians of their epochs are compared: a bare loop over one
+batch that lies in memory (zero_grad, forward, loss, backward, optimizer step), the Trainer on that batch, and the
+Trainer on samples as they are drawn, the start of each epoch's loader included.
 """
 
 import argparse
@@ -17,34 +17,34 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from torch.optim import AdamW
+from torch.utils.data import DataLoader
 
 from refinecam.cli import native_precision
 from refinecam.data import CropStage, ShapesDataModule
 from refinecam.models import Classifier
 
-ROUNDS, STEPS, WARMUP = 3, 20, 4
+ROUNDS, EPOCHS = 2, 2
 
 
 class Clock(L.Callback):
-    """Notes when each step ends; the time between two includes the wait for data."""
+    """Notes when each epoch ends: the time between two includes the start of loaders and every wait for data."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_epoch_end(self, *_: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
 
     def seconds(self) -> list[float]:
-        return [after - before for before, after in pairwise(self.ends[WARMUP:])]
+        return [after - before for before, after in pairwise(self.ends)]  # the first epoch warms up
 
 
-def trainer_steps(model: Classifier, data: Any, precision: str) -> list[float]:
+def trainer_epochs(model: Classifier, data: Any, precision: str) -> list[float]:
     clock = Clock()
     trainer = L.Trainer(
-        max_epochs=1,
-        limit_train_batches=STEPS,
+        max_epochs=EPOCHS + 1,
         limit_val_batches=0,
         reload_dataloaders_every_n_epochs=1,
         logger=False,
@@ -58,30 +58,32 @@ def trainer_steps(model: Classifier, data: Any, precision: str) -> list[float]:
     return clock.seconds()
 
 
-def bare_steps(model: Classifier, batch: dict[str, torch.Tensor], precision: str) -> list[float]:
+def bare_epochs(model: Classifier, batch: dict[str, torch.Tensor], steps: int, precision: str) -> list[float]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = model.network.to(device).train()
     images = batch["image"].to(device).contiguous(memory_format=torch.channels_last)
     labels = batch["label"].to(device)
     optimizer = AdamW(network.parameters(), lr=1e-4, fused=True)
     times = []
-    for _ in range(STEPS):
+    for _ in range(EPOCHS + 1):
         start = time.perf_counter()
-        optimizer.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
-            loss = F.cross_entropy(network(images), labels)
-        loss.backward()
-        optimizer.step()
+        for _ in range(steps):
+            optimizer.zero_grad()
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
+                loss = F.cross_entropy(network(images), labels)
+            loss.backward()
+            optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return times[WARMUP:]
+    return times[1:]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbones", nargs="+", default=["resnet18"])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[48, 224], help="224: whole images; smaller: crops")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[64], help="224: whole images; smaller: crops")
+    parser.add_argument("--steps", type=int, default=40, help="of an epoch; every epoch starts its loader anew")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--num_workers", type=int, default=1)
     args = parser.parse_args()
@@ -91,24 +93,19 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {precision}, batches of {args.batch_size}")
     for backbone in args.backbones:
         for size in args.sizes:
-            crops = [CropStage(size, epochs=1)] if size < 224 else None
-            data = ShapesDataModule(
-                backbone,
-                train_size=args.batch_size * (STEPS + 2),
-                batch_size=args.batch_size,
-                num_workers=args.num_workers,
-                scenes=16,
-                curriculum=crops,
-            )
+            crops = [CropStage(size, epochs=EPOCHS + 1)] if size < 224 else None
+            count = args.batch_size * args.steps
+            options: dict[str, Any] = {"batch_size": args.batch_size, "num_workers": args.num_workers}
+            data = ShapesDataModule(backbone, train_size=count, scenes=16, curriculum=crops, **options)
             data.setup("fit")
-            cached = [next(iter(data.train_dataloader()))] * STEPS
+            cached = [next(iter(data.train_dataloader()))] * args.steps
             model = Classifier(backbone, pretrained=False)
             bare, alone, drawn = [], [], []
             for _ in range(ROUNDS):
-                bare += bare_steps(model, cached[0], precision)
-                alone += trainer_steps(model, cached, precision)
-                drawn += trainer_steps(model, data, precision)
-            rates = [args.batch_size / statistics.median(times) for times in (bare, alone, drawn)]
+                bare += bare_epochs(model, cached[0], args.steps, precision)
+                alone += trainer_epochs(model, DataLoader(cached, batch_size=None), precision)
+                drawn += trainer_epochs(model, data, precision)
+            rates = [count / statistics.median(times) for times in (bare, alone, drawn)]
             print(
                 f"{backbone}, {size} px: {rates[2]:.0f} images/s; {rates[1]:.0f} on a cached batch "
                 f"({rates[2] / rates[1]:.0%}), {rates[0]:.0f} in a bare loop ({rates[2] / rates[0]:.0%})",

@@ -16,6 +16,7 @@ def module():
         test_size=7,
         batch_size=4,
         scenes=4,
+        held_out_scenes=2,
         curriculum=[
             CropStage(24, epochs=2, fill=True, train_size=18),
             CropStage(32, epochs=1, bands=[(20, 25), (20, 25), (40, 50)]),
@@ -64,14 +65,14 @@ def test_folder_of_backgrounds(page_folder):
 
 
 def test_several_sources_of_backgrounds(page_folder):
-    module = ShapesDataModule(image_size=48, backgrounds=["procedural", str(page_folder)], scenes=4)
+    module = ShapesDataModule(image_size=48, backgrounds=["procedural", str(page_folder)], scenes=4, held_out_scenes=1)
     module.setup("fit")
     assert [len(bank.pictures) for bank in module.banks["train"]] == [4, 8]
     assert [len(bank.pictures) for bank in module.banks["val"]] == [1, 2]
 
 
 def test_controls_are_in_test_batches_only():
-    module = ShapesDataModule(image_size=48, scenes=4, controls=True, num_workers=0)
+    module = ShapesDataModule(image_size=48, scenes=4, held_out_scenes=2, controls=True)
     for stage in ("fit", "test"):
         module.setup(stage)
     assert "controls" not in next(iter(module.train_dataloader()))

@@ -3,7 +3,14 @@ import pandas as pd
 import pytest
 import torch
 
-from refinecam.evaluation.accuracy import accuracy_data, accuracy_markdown, accuracy_rows, prediction_rows
+from refinecam.evaluation.accuracy import (
+    NEIGHBOURS,
+    accuracy_data,
+    accuracy_markdown,
+    accuracy_rows,
+    nearest_neighbours,
+    prediction_rows,
+)
 
 BANDS = ((80, 100), (20, 25))
 
@@ -23,8 +30,9 @@ def predictions():
             "colour": torch.from_numpy(label[:, None] + 0.1 * rng.random((600, 3))),
         },
     }
-    found = {"": predicted, "removed": rng.integers(0, 3, 600), "leaking": label, "grey": predicted}
-    return pd.DataFrame(prediction_rows(batch, found, BANDS))
+    controls = {"removed": rng.integers(0, 3, 600), "leaking": label, "grey": predicted}
+    tensors = {name: torch.from_numpy(classes) for name, classes in controls.items()}
+    return pd.DataFrame(prediction_rows(batch, torch.from_numpy(predicted), tensors, BANDS))
 
 
 def test_rows_equal_their_definition(predictions):
@@ -46,6 +54,8 @@ def test_rows_equal_their_definition(predictions):
     assert table["control", "removed"].low == pytest.approx(1 / 3 - three_errors)
     assert table["control", "removed"].high == pytest.approx(1 / 3 + three_errors)
     assert table["control", "grey"].low == pytest.approx(0.93)
+    assert table["told from", "place"].images == 300  # the other half is what it is told from
+    assert table["told from", "place"].high == pytest.approx(1 / 3 + 3 * np.sqrt(1 / 3 * 2 / 3 / 300))
     assert {key: row.as_expected for key, row in table.items() if row.as_expected is not None} == {
         ("control", "removed"): True,
         ("control", "leaking"): False,
@@ -55,18 +65,39 @@ def test_rows_equal_their_definition(predictions):
     }
 
 
+def test_neighbours_equal_their_definition():
+    rng = np.random.default_rng(1)
+    values, label = rng.random((90, 2)), rng.integers(0, 3, 90)
+    scaled = values / values.std(0)
+    expected = []
+    for i in range(40, 90):
+        order = sorted(range(40), key=lambda j: float(np.linalg.norm(scaled[i] - scaled[j])))
+        votes = [label[j] for j in order[:NEIGHBOURS]]
+        expected.append(max(range(3), key=votes.count))
+    assert nearest_neighbours(values, label, 40).tolist() == expected
+
+
+def test_a_factor_without_information_is_rarely_blamed():
+    """Three standard errors are exceeded about once in 740 times."""
+    rng = np.random.default_rng(2)
+    label = np.arange(1200) % 6
+    limit = 1 / 6 + 3 * np.sqrt(1 / 6 * 5 / 6 / 600)
+    told = [(nearest_neighbours(rng.random((1200, 2)), label, 600) == label[600:]).mean() for _ in range(40)]
+    assert sum(share > limit for share in told) <= 1
+
+
 def test_written_forms(predictions):
     rows = accuracy_rows(predictions, ["a", "b", "c"], {"removed": "chance"})
     data = accuracy_data(rows)
     assert data.columns.tolist() == ["group", "name", "images", "accuracy", "low", "high", "as_expected"]
     text = accuracy_markdown(rows)
     assert "| all |  | 600 | 95.0% |  |  |" in text
-    assert "| told from | colour | 600 | 100.0% | 27.6% to 39.1% | **no** |" in text
+    assert "| told from | colour | 300 | 100.0% | 0.0% to 41.5% | **no** |" in text
 
 
 def test_data_without_bands_controls_and_factors():
     batch = {"index": torch.arange(4), "label": torch.tensor([0, 1, 1, 0])}
-    rows = prediction_rows(batch, {"": np.array([0, 1, 0, 0])}, ())
+    rows = prediction_rows(batch, torch.tensor([0, 1, 0, 0]), {}, ())
     assert list(rows[0]) == ["index", "label", "predicted"]
     found = accuracy_rows(pd.DataFrame(rows), ["a", "b", "c"], {})
     assert [(row.group, row.accuracy) for row in found] == [("all", 0.75), ("class", 1.0), ("class", 0.5)]

@@ -58,7 +58,13 @@ def test_no_weights_to_fetch():
 def test_weights_of_a_training_from_python_load(tmp_path):
     """Nothing but plain values and tensors goes into a checkpoint."""
     data = ShapesDataModule(
-        image_size=48, train_size=8, val_size=6, batch_size=4, scenes=4, curriculum=[CropStage(24, epochs=1)]
+        image_size=48,
+        train_size=8,
+        val_size=6,
+        batch_size=4,
+        scenes=4,
+        held_out_scenes=2,
+        curriculum=[CropStage(24, epochs=1)],
     )
     model = Classifier("resnet18", pretrained=False, image_size=48)
     trainer = L.Trainer(
@@ -108,9 +114,10 @@ def test_exported_weights_are_loaded_by_path_and_by_name(checkpoint, tmp_path, m
     small.write_bytes(small.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"shapes-test.safetensors cannot be read as weights"):
         load_network("shapes-test")
-    save_file({"conv1.weight": torch.zeros(3)}, small)
-    with pytest.raises(ValueError, match="does not say what network it is of"):
-        load_network("shapes-test")
+    for about in (None, {"backbone": "resnet18", "num_classes": "six", "image_size": ""}):
+        save_file({"conv1.weight": torch.zeros(3)}, small, about)
+        with pytest.raises(ValueError, match="does not say what network it is of"):
+            load_network("shapes-test")
 
 
 def test_export_refuses_another_kind_of_file(monkeypatch, capsys):
@@ -123,12 +130,31 @@ def test_export_refuses_another_kind_of_file(monkeypatch, capsys):
         export.main()
 
 
-@pytest.mark.parametrize("size", [56, 64, 128])
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize(
+    ("name", "size"), [("vgg11", 48), ("resnet18", 48), (BACKBONES[2], 112), ("convnext_tiny", 64)]
+)
 def test_networks_of_whole_images_take_crops(name, size):
-    network = create_backbone(name, pretrained=False, num_classes=6)
+    network = create_backbone(name, pretrained=False, num_classes=6, any_size=True)
     network(torch.randn(2, 3, size, size)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_swin_of_one_size_equals_swin_of_any_size():
+    network = create_backbone(BACKBONES[2], pretrained=False, num_classes=6, any_size=True).eval()
+    own = create_backbone(BACKBONES[2], pretrained=False, num_classes=6).eval()
+    own.load_state_dict(network.state_dict())
+    x = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), own(x), atol=1e-5, rtol=1e-4)
+    with pytest.raises(AssertionError, match="Input height"):
+        own(torch.randn(1, 3, 112, 112))
+
+
+def test_a_checkpoint_needs_no_other_weights(checkpoint):
+    """Neither ImageNet's nor those that the training started from."""
+    assert Classifier.load_from_checkpoint(checkpoint[0], weights_only=True).hparams["pretrained"] is False
+    content = torch.load(checkpoint[0], weights_only=True)
+    assert content["hyper_parameters"]["checkpoint"] is None
 
 
 def test_wrong_checkpoints(checkpoint, tmp_path):
@@ -147,6 +173,10 @@ def test_wrong_checkpoints(checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r"other.ckpt was not written by train.py"):
         load_network(tmp_path / "other.ckpt", "resnet18")
     content = torch.load(path)
+    content["hyper_parameters"]["num_classes"] = None
+    torch.save(content, tmp_path / "classes.ckpt")
+    with pytest.raises(ValueError, match=r"classes.ckpt was not written by train.py"):
+        load_network(tmp_path / "classes.ckpt", "resnet18")
     content["hyper_parameters"]["num_classes"] = 9
     torch.save(content, tmp_path / "classes.ckpt")
     with pytest.raises(ValueError, match=r"classes.ckpt does not fit 'resnet18': size mismatch"):
