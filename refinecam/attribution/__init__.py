@@ -1,9 +1,12 @@
 """From a model, an image and a class to a map."""
 
 from refinecam.attribution.cams import CAM, GradCAM, GradCAMPlusPlus, LayerCAM
+from refinecam.attribution.guided import GuidedGradCAM
 from refinecam.attribution.method import AttributionMethod
 from refinecam.attribution.parsing import parse_methods
 from refinecam.attribution.refine import RefineCAM
+from refinecam.attribution.score_cam import ScoreCAM
+from refinecam.attribution.shapley_cam import ShapleyCAM
 from refinecam.attribution.trivial import All1sCAM, HalfCAM, RandomCAM
 
 __all__ = [
@@ -12,9 +15,12 @@ __all__ = [
     "AttributionMethod",
     "GradCAM",
     "GradCAMPlusPlus",
+    "GuidedGradCAM",
     "HalfCAM",
     "LayerCAM",
     "RandomCAM",
     "RefineCAM",
+    "ScoreCAM",
+    "ShapleyCAM",
     "parse_methods",
 ]

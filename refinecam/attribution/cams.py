@@ -36,8 +36,9 @@ class CAM(AttributionMethod):
         (raw,) = self.raw(model, image, target, self.layers(model))
         return upsample(raw.relu(), image.shape[2:])
 
+    @abstractmethod
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
-        """Signed maps of several layers at their own resolution, all from one forward and one backward.
+        """Signed maps of several layers, sharing what can be shared.
 
         Args:
             model: classifier, images to logits.
@@ -46,8 +47,15 @@ class CAM(AttributionMethod):
             layers: module names.
 
         Returns:
-            One map (N, 1, h, w) for each layer, before ReLU and normalisation.
+            One map (N, 1, h, w) for each layer, before ReLU and normalisation, usually at the layer's own resolution.
         """
+
+
+class GradientCAM(CAM):
+    """A CAM that needs a layer's activation and gradient, and those of all layers from one forward and backward."""
+
+    def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
+        """Signed maps at the layers' own resolution; see :class:`CAM`."""
         return [self.weigh(record) for record in record_layers(model, image, target, layers)]
 
     @abstractmethod
@@ -55,7 +63,7 @@ class CAM(AttributionMethod):
         """Signed map (N, 1, h, w) from a layer's activation and gradient."""
 
 
-class GradCAM(CAM):
+class GradCAM(GradientCAM):
     """Channels weighted by the spatial mean of their gradient (Selvaraju et al., ICCV 2017)."""
 
     def weigh(self, record: LayerRecord) -> Tensor:
@@ -64,7 +72,7 @@ class GradCAM(CAM):
         return (weights * record.activation).sum(1, keepdim=True)
 
 
-class GradCAMPlusPlus(CAM):
+class GradCAMPlusPlus(GradientCAM):
     """Channels weighted by their positive gradients, scaled pixel by pixel (Chattopadhyay et al., WACV 2018)."""
 
     @property
@@ -82,7 +90,7 @@ class GradCAMPlusPlus(CAM):
         return (weights * activation).sum(1, keepdim=True)
 
 
-class LayerCAM(CAM):
+class LayerCAM(GradientCAM):
     """Each activation weighted by its own positive gradient (Jiang et al., TIP 2021): sharp at shallow stages."""
 
     def weigh(self, record: LayerRecord) -> Tensor:

@@ -1,6 +1,6 @@
 """Activations and gradients of several layers in one forward and one backward, leaving no trace in the model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ def recorded_outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[s
         def hook(module: nn.Module, args: Any, output: Any) -> Tensor:
             if not isinstance(output, Tensor):
                 raise InputError(f"stage: layer {name!r} puts out a {type(output).__name__}, not a tensor")
-            if not output.requires_grad:
+            if torch.is_grad_enabled() and not output.requires_grad:
                 output = output.detach().requires_grad_()
             outputs[name] = output
             return output.clone()
@@ -48,6 +48,55 @@ def recorded_outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[s
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def differentiable_forward(
+    model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]
+) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """One forward with gradients on, whatever the caller's mode; the hooks are there until the context ends.
+
+    Yields:
+        The targets' logits, shape (N,), and the layers' outputs in their own layouts, with their graph.
+
+    Raises:
+        InputError: for inference mode, a target out of range, or a layer that did not run.
+    """
+    check_input(image, target)
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "gradients are needed but inference mode is on: use torch.no_grad() instead, or, under Lightning, "
+            "Trainer(inference_mode=False)"
+        )
+    with eval_mode(model), recorded_outputs(model, layers) as outputs, torch.enable_grad():
+        logits = model(image.clone())  # a first in-place module must not write into the caller's
+        check_logits(logits, target)
+        check_layers_ran(layers, outputs)
+        yield logits.gather(1, target[:, None]).squeeze(1), [outputs[name] for name in layers]
+
+
+def check_layers_ran(layers: Sequence[str], outputs: Mapping[str, Tensor]) -> None:
+    """Refuse layers that have no output.
+
+    Raises:
+        InputError: naming the first.
+    """
+    missing = [name for name in layers if name not in outputs]
+    if missing:
+        raise InputError(f"stage: layer {missing[0]!r} did not run for this input")
+
+
+def gradients_of(scores: Tensor, outputs: Sequence[Tensor], layers: Sequence[str], **options: Any) -> list[Tensor]:
+    """Gradients of the sum of the scores with respect to the layers' outputs.
+
+    Raises:
+        InputError: if the scores do not depend on one of them.
+    """
+    found = torch.autograd.grad(scores.sum(), outputs, allow_unused=True, **options) if scores.requires_grad else ()
+    gradients = [gradient for gradient in found if gradient is not None]
+    if len(gradients) < len(outputs):
+        raise InputError(f"stage: the class score does not depend on one of the layers {', '.join(layers)}")
+    return gradients
 
 
 def record_layers(model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[LayerRecord]:
@@ -67,25 +116,9 @@ def record_layers(model: nn.Module, image: Tensor, target: Tensor, layers: Seque
     Raises:
         InputError: for inference mode, a target out of range, a layer that did not run or has no influence.
     """
-    check_input(image, target)
-    if torch.is_inference_mode_enabled():
-        raise InputError(
-            "gradients are needed but inference mode is on: use torch.no_grad() instead, or, under Lightning, "
-            "Trainer(inference_mode=False)"
-        )
-    with eval_mode(model), recorded_outputs(model, layers) as outputs, torch.enable_grad():
-        logits = model(image.detach().clone())
-        check_logits(logits, target)
-        missing = [name for name in layers if name not in outputs]
-        if missing:
-            raise InputError(f"stage: layer {missing[0]!r} did not run for this input")
-        score = logits.gather(1, target[:, None]).sum()
-        tensors = [outputs[name] for name in layers]
-        found = torch.autograd.grad(score, tensors, allow_unused=True) if score.requires_grad else ()
-        gradients = [gradient for gradient in found if gradient is not None]
-        if len(gradients) < len(layers):
-            raise InputError(f"stage: the class score does not depend on one of the layers {', '.join(layers)}")
+    with differentiable_forward(model, image, target, layers) as (scores, outputs):
+        gradients = gradients_of(scores, outputs, layers)
     return [
         LayerRecord(to_nchw(model, name, output.detach()), to_nchw(model, name, gradient))
-        for name, output, gradient in zip(layers, tensors, gradients, strict=True)
+        for name, output, gradient in zip(layers, outputs, gradients, strict=True)
     ]

@@ -67,5 +67,10 @@ def normalise(maps: Tensor) -> Tensor:
 
 
 def upsample(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Resize maps (N, 1, h, w) bilinearly to ``size`` and normalise them, in float32."""
-    return normalise(F.interpolate(maps.float(), size=tuple(size), mode="bilinear", align_corners=False))
+    """Resize maps (N, 1, h, w) to ``size`` and normalise them, in float32."""
+    return normalise(resize(maps, size))
+
+
+def resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Resize maps (N, 1, h, w) bilinearly, in float32."""
+    return F.interpolate(maps.float(), size=tuple(size), mode="bilinear", align_corners=False)

@@ -4,13 +4,20 @@ import ast
 from collections.abc import Mapping, Sequence
 
 from refinecam.attribution.cams import GradCAM, GradCAMPlusPlus, LayerCAM
+from refinecam.attribution.guided import GuidedGradCAM
 from refinecam.attribution.method import AttributionMethod
 from refinecam.attribution.refine import RefineCAM
+from refinecam.attribution.score_cam import ScoreCAM
+from refinecam.attribution.shapley_cam import ShapleyCAM
 from refinecam.attribution.trivial import All1sCAM, HalfCAM, RandomCAM
 from refinecam.errors import InputError
 
 METHODS: Mapping[str, type[AttributionMethod]] = {
-    method.__name__: method for method in (GradCAM, GradCAMPlusPlus, LayerCAM, RefineCAM, RandomCAM, HalfCAM, All1sCAM)
+    method.__name__: method
+    for method in (
+        *(GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM, ShapleyCAM, GuidedGradCAM, RefineCAM),
+        *(RandomCAM, HalfCAM, All1sCAM),
+    )
 }
 
 

@@ -1,7 +1,7 @@
 """RefineCAM: deep layers say what, shallow layers say exactly where."""
 
 from collections.abc import Sequence
-from math import prod
+from math import log
 from typing import Literal, get_args
 
 import torch
@@ -12,7 +12,7 @@ from refinecam.attribution.layers import layers_of, stage_layers
 from refinecam.attribution.method import AttributionMethod, normalise, upsample
 from refinecam.errors import InputError
 
-Aggregator = Literal["product"]
+Aggregator = Literal["product", "geometric_mean", "inverse_exp_mean", "identity"]
 
 
 class RefineCAM(AttributionMethod):
@@ -20,7 +20,9 @@ class RefineCAM(AttributionMethod):
 
     .. math:: \mathrm{RefineCAM}_k = \mathrm{minmax}\Big(\prod_{l \ge k} U(\mathrm{CAM}_l)\Big)
 
-    U resizes bilinearly to the image; each factor is min-max normalised.
+    U resizes bilinearly to the image; each factor is min-max normalised. The paper's other aggregators are the
+    geometric mean, the inverse-exp mean :math:`1 / \ln(\frac1n \sum_l e^{1 / \mathrm{CAM}_l})`, 0 where a factor is 0,
+    and the identity, the map of the stage alone.
 
     Args:
         cam: any CAM; its own stage does not matter.
@@ -58,14 +60,31 @@ class RefineCAM(AttributionMethod):
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Refined map, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
         maps = self.cam.raw(model, image, target, self.layers(model))
-        return normalise(prod((upsample(m.relu(), image.shape[2:]) for m in maps), start=torch.ones(())))
+        return normalise(aggregate([upsample(m.relu(), image.shape[2:]) for m in maps], self.aggregator))
 
     def layers(self, model: nn.Module) -> list[str]:
         """The factors: the chosen stage and all deeper ones."""
         layers = layers_of(model, self.factors) if self.factors else stage_layers(model)
         if isinstance(self.stage, int) and -len(layers) <= self.stage < len(layers):
-            return layers[self.stage % len(layers) :]
-        if self.stage in layers:
-            return layers[layers.index(str(self.stage)) :]
-        listed = ", ".join(f"{i} ({name})" for i, name in enumerate(layers))
-        raise InputError(f"stage: no stage {self.stage!r} to refine from; there are {listed}")
+            first = self.stage % len(layers)
+        elif self.stage in layers:
+            first = layers.index(str(self.stage))
+        else:
+            listed = ", ".join(f"{i} ({name})" for i, name in enumerate(layers))
+            raise InputError(f"stage: no stage {self.stage!r} to refine from; there are {listed}")
+        return layers[first : first + 1] if self.aggregator == "identity" else layers[first:]
+
+
+def aggregate(maps: Sequence[Tensor], aggregator: str) -> Tensor:
+    """Join maps of equal shape with values in [0, 1]; no step overflows or divides 0 by 0, down to maps that are 0.
+
+    >>> maps = [torch.tensor([0.5, 0.0]), torch.tensor([0.125, 1.0])]
+    >>> aggregate(maps, "product"), aggregate(maps, "geometric_mean")
+    (tensor([0.0625, 0.0000]), tensor([0.2500, 0.0000]))
+    """
+    stacked = torch.stack(list(maps))
+    if aggregator == "geometric_mean":
+        return stacked.log().mean(0).exp()
+    if aggregator == "inverse_exp_mean":
+        return 1 / (stacked.reciprocal().logsumexp(0) - log(len(stacked)))
+    return stacked.prod(0)

@@ -2,39 +2,24 @@
 
 import gc
 
-import numpy as np
 import pytest
 import pytorch_grad_cam as oracle
 import torch
 from pytorch_grad_cam.refine_cam import RefineCAM as OracleRefineCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from refinecam.attribution import GradCAM, GradCAMPlusPlus, LayerCAM, RefineCAM
+from refinecam.attribution import GradCAM, GradCAMPlusPlus, GuidedGradCAM, LayerCAM, RefineCAM, ScoreCAM, ShapleyCAM
 from refinecam.attribution.layers import stage_layers
 from refinecam.attribution.method import normalise
+from tests.attribution.oracle import STAGES, TARGETS, by_oracle
 from tests.conftest import BACKBONES, SIZE
 
 CAMS = {GradCAM: oracle.GradCAM, GradCAMPlusPlus: oracle.GradCAMPlusPlus, LayerCAM: oracle.LayerCAM}
-STAGES = {
-    "vgg11": ["features.5", "features.10", "features.15", "features.20"],
-    "resnet18": ["layer1", "layer2", "layer3", "layer4"],
-    "swin_tiny_patch4_window7_224": [f"layers.{i}.blocks.{b}.norm1" for i, b in enumerate((1, 1, 5, 1))],
-    "convnext_tiny": ["stages.0", "stages.1", "stages.2", "stages.3"],
-}
-TARGETS = [0, 4, 2]
 
 
 @pytest.fixture(scope="module")
 def batch():
     return torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(5))
-
-
-def by_oracle(kind, network, name, batch, layers):
-    reshape = (lambda t: t.permute(0, 3, 1, 2)) if "swin" in name else None
-    modules = [network.get_submodule(layer) for layer in layers]
-    targets = [ClassifierOutputTarget(target) for target in TARGETS]
-    with kind(network, modules, reshape_transform=reshape) as cam:
-        return torch.from_numpy(np.asarray(cam(batch, targets))).unsqueeze(1)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -68,7 +53,18 @@ def test_refined_map_equals_the_oracle(cam, name, backbones, batch):
 
 
 @pytest.mark.parametrize(
-    "cam", [GradCAM(), GradCAMPlusPlus(), LayerCAM("stem"), RefineCAM(LayerCAM(), layers=["stem", "deep"])]
+    "cam",
+    [
+        GradCAM(),
+        GradCAMPlusPlus(),
+        LayerCAM("stem"),
+        ScoreCAM(chunk=7),
+        ShapleyCAM(),
+        GuidedGradCAM("stem"),
+        RefineCAM(LayerCAM(), layers=["stem", "deep"]),
+        RefineCAM(ScoreCAM(), "inverse_exp_mean", layers=["stem", "deep"]),
+    ],
+    ids=repr,
 )
 class TestContract:
     @pytest.fixture(autouse=True)
@@ -118,7 +114,12 @@ class TestContract:
         assert all(p.requires_grad and p.grad is None for p in tiny_net.parameters())
         assert all(torch.equal(v, before[k]) for k, v in tiny_net.state_dict().items())
 
-    def test_inference_mode_is_refused(self, cam, tiny_net, images, targets):
+    def test_inference_mode_is_refused_where_gradients_are_needed(self, cam, tiny_net, images, targets):
+        if "ScoreCAM" in repr(cam):
+            expected = cam(tiny_net, images, targets)
+            with torch.inference_mode():
+                torch.testing.assert_close(cam(tiny_net, images, targets), expected)
+            return
         with torch.inference_mode(), pytest.raises(ValueError, match=r"Trainer\(inference_mode=False\)"):
             cam(tiny_net, images, targets)
 

@@ -1,0 +1,59 @@
+"""ScoreCAM: channels weighted by what the network makes of the image masked with them."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refinecam.attribution.cams import CAM
+from refinecam.attribution.capture import check_layers_ran, recorded_outputs
+from refinecam.attribution.layers import to_nchw
+from refinecam.attribution.method import normalise
+from refinecam.errors import InputError
+from refinecam.network import check_input, check_logits, eval_mode
+
+
+class ScoreCAM(CAM):
+    """Channels weighted by the softmax, over channels, of the target's logit for the image masked with each of them.
+
+    Each channel is enlarged to the image (corners aligned, as in the reference implementations) and min-max normalised
+    before it multiplies the image (Wang et al., CVPR Workshops 2020). There is one forward for each channel and no
+    backward, so it works in inference mode, too.
+
+    Args:
+        stage: index from shallow (0) to deep (-1, the default), or a layer's name.
+        chunk: masked images that go through the network at once; bounds the memory and does not change the map.
+    """
+
+    def __init__(self, stage: int | str = -1, chunk: int = 64) -> None:
+        super().__init__(stage)
+        if chunk < 1:
+            raise InputError(f"chunk: expected at least 1, got {chunk}")
+        self.chunk = chunk
+
+    def __repr__(self) -> str:
+        return f"ScoreCAM(stage={self.stage!r}, chunk={self.chunk})"
+
+    def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
+        """Maps at the layers' own resolution; see :class:`~refinecam.attribution.cams.CAM`."""
+        check_input(image, target)
+        with torch.no_grad(), eval_mode(model):
+            with recorded_outputs(model, layers) as outputs:
+                check_logits(model(image), target)
+            check_layers_ran(layers, outputs)
+            activations = [to_nchw(model, name, outputs[name]) for name in layers]
+            weights = [self._weights(model, image, target, activation) for activation in activations]
+        return [(w * a).sum(1, keepdim=True) for w, a in zip(weights, activations, strict=True)]
+
+    def _weights(self, model: nn.Module, image: Tensor, target: Tensor, activation: Tensor) -> Tensor:
+        count, channels = activation.shape[:2]
+        small = activation.reshape(count * channels, 1, *activation.shape[2:])
+        owner = torch.arange(count, device=image.device).repeat_interleave(channels)
+        scores = []
+        for rows, owners in zip(small.split(self.chunk), owner.split(self.chunk), strict=True):
+            masks = normalise(F.interpolate(rows, size=image.shape[2:], mode="bilinear", align_corners=True))
+            logits = model(image[owners] * masks)
+            scores.append(logits.gather(1, target[owners, None]).squeeze(1))
+        stacked = torch.cat(scores) if scores else activation.new_zeros(0)
+        return stacked.float().reshape(count, channels, 1, 1).softmax(1)

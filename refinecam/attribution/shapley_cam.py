@@ -1,0 +1,39 @@
+"""ShapleyCAM: Grad-CAM with a second-order term."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from refinecam.attribution.cams import CAM
+from refinecam.attribution.capture import differentiable_forward, gradients_of
+from refinecam.attribution.layers import to_nchw
+
+
+class ShapleyCAM(CAM):
+    r"""Channels weighted by the spatial mean of gradient minus half the Hessian-vector product (Cai, 2025).
+
+    .. math:: w = \mathrm{mean}\Big(g - \tfrac12 H A\Big)
+
+    with g and H the gradient and the Hessian of the class score with respect to the activations A. Where the network
+    above the layer is piecewise linear, as with ReLU, H is 0 and the map is Grad-CAM's. The products of all layers come
+    from one forward and one backward; each layer then needs one more backward through that.
+    """
+
+    def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
+        """Signed maps at the layers' own resolution; see :class:`~refinecam.attribution.cams.CAM`."""
+        maps = []
+        # The fused attention kernels have no second derivative.
+        with sdpa_kernel(SDPBackend.MATH), differentiable_forward(model, image, target, layers) as (scores, outputs):
+            gradients = gradients_of(scores, outputs, layers, create_graph=True)
+            for name, output, gradient in zip(layers, outputs, gradients, strict=True):
+                activation = output.detach()
+                product = torch.zeros_like(activation)
+                if gradient.requires_grad:
+                    along = (gradient * activation).sum()
+                    (found,) = torch.autograd.grad(along, output, allow_unused=True, retain_graph=True)
+                    product = product if found is None else found
+                weight = to_nchw(model, name, gradient.detach() - product / 2).mean((2, 3), keepdim=True)
+                maps.append((weight * to_nchw(model, name, activation)).sum(1, keepdim=True))
+        return maps
