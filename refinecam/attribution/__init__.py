@@ -4,6 +4,7 @@ from refinecam.attribution.cams import CAM, GradCAM, GradCAMPlusPlus, LayerCAM
 from refinecam.attribution.guided import GuidedGradCAM
 from refinecam.attribution.method import AttributionMethod
 from refinecam.attribution.parsing import parse_methods
+from refinecam.attribution.pixel import DeepLift, InputXGradient, IntegratedGradients
 from refinecam.attribution.refine import RefineCAM
 from refinecam.attribution.score_cam import ScoreCAM
 from refinecam.attribution.shapley_cam import ShapleyCAM
@@ -13,10 +14,13 @@ __all__ = [
     "CAM",
     "All1sCAM",
     "AttributionMethod",
+    "DeepLift",
     "GradCAM",
     "GradCAMPlusPlus",
     "GuidedGradCAM",
     "HalfCAM",
+    "InputXGradient",
+    "IntegratedGradients",
     "LayerCAM",
     "RandomCAM",
     "RefineCAM",

@@ -2,13 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from refinecam.attribution.capture import LayerRecord, record_layers
-from refinecam.attribution.layers import layers_of
+from refinecam.attribution.layers import Layout, layers_of
 from refinecam.attribution.method import AttributionMethod, upsample
+from refinecam.errors import InputError
 
 EPSILON = 1e-6
 """In the denominator of Grad-CAM++, as in the reference implementations."""
@@ -19,13 +21,22 @@ class CAM(AttributionMethod):
 
     Args:
         stage: index from shallow (0) to deep (-1, the default), or a layer's name.
+        layout: what the layers put out, ``"NCHW"``, ``"NHWC"`` or ``"tokens"`` (N, T, C), where neither their type nor
+            the model tells.
     """
 
-    def __init__(self, stage: int | str = -1) -> None:
+    def __init__(self, stage: int | str = -1, layout: Layout | None = None) -> None:
+        if layout not in (None, *get_args(Layout)):
+            raise InputError(f"layout: expected one of {get_args(Layout)}, got {layout!r}")
         self.stage: int | str = stage
+        self.layout = layout
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(stage={self.stage!r})"
+        return f"{type(self).__name__}({', '.join(self._arguments())})"
+
+    def _arguments(self) -> list[str]:
+        """As one would write them."""
+        return [f"stage={self.stage!r}", *([f"layout={self.layout!r}"] if self.layout else [])]
 
     def layers(self, model: nn.Module) -> list[str]:
         """The layer of ``stage``."""
@@ -56,7 +67,7 @@ class GradientCAM(CAM):
 
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
         """Signed maps at the layers' own resolution; see :class:`CAM`."""
-        return [self.weigh(record) for record in record_layers(model, image, target, layers)]
+        return [self.weigh(record) for record in record_layers(model, image, target, layers, self.layout)]
 
     @abstractmethod
     def weigh(self, record: LayerRecord) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from refinecam.attribution.layers import to_nchw
+from refinecam.attribution.layers import Layout, to_nchw
 from refinecam.errors import InputError
 from refinecam.network import check_input, check_logits, eval_mode
 
@@ -99,7 +99,9 @@ def gradients_of(scores: Tensor, outputs: Sequence[Tensor], layers: Sequence[str
     return gradients
 
 
-def record_layers(model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[LayerRecord]:
+def record_layers(
+    model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str], layout: Layout | None = None
+) -> list[LayerRecord]:
     """Activations of some layers and the gradients of the target's logit with respect to them.
 
     No parameter's ``grad`` is written; flags, modes and hooks are as before afterwards.
@@ -109,6 +111,7 @@ def record_layers(model: nn.Module, image: Tensor, target: Tensor, layers: Seque
         image: shape (N, C, H, W).
         target: int64, shape (N,).
         layers: module names.
+        layout: of the layers' outputs, where the caller knows it.
 
     Returns:
         One record a layer, in the given order, detached.
@@ -119,6 +122,6 @@ def record_layers(model: nn.Module, image: Tensor, target: Tensor, layers: Seque
     with differentiable_forward(model, image, target, layers) as (scores, outputs):
         gradients = gradients_of(scores, outputs, layers)
     return [
-        LayerRecord(to_nchw(model, name, output.detach()), to_nchw(model, name, gradient))
-        for name, output, gradient in zip(layers, outputs, gradients, strict=True)
+        LayerRecord(*(to_nchw(model, name, found.detach(), image.shape[2:], layout) for found in pair))
+        for name, *pair in zip(layers, outputs, gradients, strict=True)
     ]

@@ -23,7 +23,7 @@ class GuidedGradCAM(CAM):
 
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
         """Maps at the image's resolution; see :class:`~refinecam.attribution.cams.CAM`."""
-        coarse = [GradCAM().weigh(record) for record in record_layers(model, image, target, layers)]
+        coarse = [GradCAM().weigh(record) for record in record_layers(model, image, target, layers, self.layout)]
         guided = guided_backpropagation(model, image, target).sum(1, keepdim=True).abs()
         return [resize(found.relu(), image.shape[2:]) * guided for found in coarse]
 

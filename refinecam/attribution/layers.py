@@ -1,7 +1,10 @@
 """The stages of a network, from shallow (0) to deep (-1), and the layout of what they put out."""
 
 from collections.abc import Sequence
+from math import floor, sqrt
+from typing import Literal
 
+import torch
 from timm.layers import LayerNorm2d, Mlp
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vgg import VGG
@@ -11,6 +14,7 @@ from torchvision.models import SwinTransformer as TorchvisionSwin
 from refinecam.errors import InputError
 
 STAGES = 4
+Layout = Literal["NCHW", "NHWC", "tokens"]
 CHANNELS_FIRST = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d, LayerNorm2d)
 CHANNELS_LAST = (nn.LayerNorm, nn.Linear, Mlp)  # timm's LayerNorm2d is a LayerNorm too: first comes first
 
@@ -20,7 +24,9 @@ def stage_layers(model: nn.Module) -> list[str]:
 
     They come from timm's ``feature_info``, except where the reference protocol looks elsewhere: VGG after the pooling
     of each stage, Swin at the first norm of each stage's last block. (For Swin's deepest stage some prefer
-    ``layers.3.blocks.1.norm2``, whose maps weigh the background less: give it by name.)
+    ``layers.3.blocks.1.norm2``, whose maps weigh the background less: give it by name.) A vision transformer has no
+    stages: its blocks are quartered, and the first norm of each quarter's last block is taken, because the image's
+    tokens no longer matter behind the last attention.
 
     Raises:
         InputError: if the model has no such description.
@@ -31,6 +37,9 @@ def stage_layers(model: nn.Module) -> list[str]:
     if isinstance(model, SwinTransformer):
         blocks = [f"layers.{i}.blocks" for i in range(len(model.layers))]
         return [f"{name}.{len(list(model.get_submodule(name).children())) - 1}.norm1" for name in blocks]
+    transformer = getattr(model, "blocks", None) if hasattr(model, "num_prefix_tokens") else None
+    if isinstance(transformer, nn.Sequential | nn.ModuleList):
+        return [f"blocks.{len(transformer) * (i + 1) // STAGES - 1}.norm1" for i in range(STAGES)]
     info = getattr(model, "feature_info", None)
     if not info:
         raise InputError(
@@ -68,27 +77,66 @@ def layers_of(model: nn.Module, stages: Sequence[int | str]) -> list[str]:
     return names
 
 
-def to_nchw(model: nn.Module, layer: str, output: Tensor) -> Tensor:
-    """Bring a layer's output to (N, C, h, w).
+def to_nchw(
+    model: nn.Module, layer: str, output: Tensor, image_size: Sequence[int], layout: Layout | None = None
+) -> Tensor:
+    """Bring a layer's output to (N, C, h, w), in float32 where it has less precision.
 
-    Convolutions, 2d norms and poolings put out NCHW, layer norms and linear layers keep channels last; everything else
-    has the layout that the model declares, as timm's do in ``output_fmt``.
+    The layout is what the caller declares; otherwise, convolutions, 2d norms and poolings put out NCHW, layer norms and
+    linear layers keep channels last, and everything else has the layout that the model declares, as timm's do in
+    ``output_fmt`` and, for tokens, ``num_prefix_tokens``. Tokens (N, T, C) are the model's grid of patches, or, if it
+    has none, a grid with the image's proportions, row by row, after class and register tokens.
+
+    Args:
+        model: the network.
+        layer: the layer's name.
+        output: what it put out.
+        image_size: (H, W) of the images.
+        layout: of the output, where the caller knows it.
 
     Raises:
-        InputError: if the output is not spatial.
+        InputError: if the output is not spatial, or has no known layout.
     """
-    if output.ndim != 4:
-        raise InputError(f"stage: layer {layer!r} puts out {tuple(output.shape)}, not a map (N, C, h, w)")
     module = model.get_submodule(layer)
-    layout = str(getattr(model, "output_fmt", "NHWC" if isinstance(model, TorchvisionSwin) else "NCHW"))
-    if isinstance(module, CHANNELS_FIRST):
-        layout = "NCHW"
-    elif isinstance(module, CHANNELS_LAST):
-        layout = "NHWC"
-    return output.permute(0, 3, 1, 2) if layout == "NHWC" else output
+    known: str = layout or str(getattr(model, "output_fmt", "NHWC" if isinstance(model, TorchvisionSwin) else "NCHW"))
+    if layout is None:
+        if output.ndim == 3 and hasattr(model, "num_prefix_tokens"):
+            known = "tokens"
+        elif isinstance(module, CHANNELS_FIRST):
+            known = "NCHW"
+        elif isinstance(module, CHANNELS_LAST):
+            known = "NHWC"
+    if output.ndim != (3 if known == "tokens" else 4):
+        raise InputError(
+            f"stage: layer {layer!r} puts out {tuple(output.shape)}, not a map (N, C, h, w); "
+            'if these are tokens (N, T, C), say so: layout="tokens"'
+        )
+    if known == "tokens":
+        output = _grid(model, layer, output, image_size)
+    elif known == "NHWC":
+        output = output.permute(0, 3, 1, 2)
+    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
+
+
+def _grid(model: nn.Module, layer: str, tokens: Tensor, image_size: Sequence[int]) -> Tensor:
+    """Tokens (N, T, C) as a map (N, C, h, w); what comes before the grid is left out."""
+    count, (height, width) = tokens.shape[1], image_size
+    patches = getattr(model, "patch_embed", None)
+    if patches is not None and hasattr(patches, "dynamic_feat_size"):
+        rows, columns = patches.dynamic_feat_size((height, width))
+    else:
+        columns = floor(sqrt(count * width / height))
+        rows = columns * height // width
+        if columns * height != rows * width or not rows:
+            raise InputError(
+                f"stage: the {count} tokens of layer {layer!r} make no grid with the proportions of "
+                f"{height}x{width} images"
+            )
+    return tokens[:, count - rows * columns :].permute(0, 2, 1).unflatten(2, (rows, columns))
 
 
 def _examples(model: nn.Module) -> str:
-    names = [name for name, module in model.named_modules() if name and not list(module.children())]
-    step = max(1, len(names) // 6)
-    return ", ".join(names[::step][:8])
+    """Some names of layers for a message: the larger parts, which are what a stage is."""
+    parts = [name for name, module in model.named_modules() if name.count(".") == 0 and name]
+    inner = [name for name, _ in model.named_modules() if name.count(".") == 1]
+    return ", ".join([*parts[:6], *inner[:: max(1, len(inner) // 6)][:6]])

@@ -18,6 +18,9 @@ class AttributionMethod(ABC):
     stage: int | str | None = None
     aggregator: str | None = None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @property
     def name(self) -> str:
         """Name in tables and figures, without stage and aggregator."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from refinecam.attribution.cams import GradCAM, GradCAMPlusPlus, LayerCAM
 from refinecam.attribution.guided import GuidedGradCAM
 from refinecam.attribution.method import AttributionMethod
+from refinecam.attribution.pixel import DeepLift, InputXGradient, IntegratedGradients
 from refinecam.attribution.refine import RefineCAM
 from refinecam.attribution.score_cam import ScoreCAM
 from refinecam.attribution.shapley_cam import ShapleyCAM
@@ -16,7 +17,7 @@ METHODS: Mapping[str, type[AttributionMethod]] = {
     method.__name__: method
     for method in (
         *(GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM, ShapleyCAM, GuidedGradCAM, RefineCAM),
-        *(RandomCAM, HalfCAM, All1sCAM),
+        *(IntegratedGradients, InputXGradient, DeepLift, RandomCAM, HalfCAM, All1sCAM),
     )
 }
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.capture import check_layers_ran, recorded_outputs
-from refinecam.attribution.layers import to_nchw
+from refinecam.attribution.layers import Layout, to_nchw
 from refinecam.attribution.method import normalise
 from refinecam.errors import InputError
 from refinecam.network import check_input, check_logits, eval_mode
@@ -23,17 +23,18 @@ class ScoreCAM(CAM):
 
     Args:
         stage: index from shallow (0) to deep (-1, the default), or a layer's name.
+        layout: as for every :class:`~refinecam.attribution.cams.CAM`.
         chunk: masked images that go through the network at once; bounds the memory and does not change the map.
     """
 
-    def __init__(self, stage: int | str = -1, chunk: int = 64) -> None:
-        super().__init__(stage)
+    def __init__(self, stage: int | str = -1, layout: Layout | None = None, chunk: int = 64) -> None:
+        super().__init__(stage, layout)
         if chunk < 1:
             raise InputError(f"chunk: expected at least 1, got {chunk}")
         self.chunk = chunk
 
-    def __repr__(self) -> str:
-        return f"ScoreCAM(stage={self.stage!r}, chunk={self.chunk})"
+    def _arguments(self) -> list[str]:
+        return [*super()._arguments(), f"chunk={self.chunk}"]
 
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
         """Maps at the layers' own resolution; see :class:`~refinecam.attribution.cams.CAM`."""
@@ -42,7 +43,7 @@ class ScoreCAM(CAM):
             with recorded_outputs(model, layers) as outputs:
                 check_logits(model(image), target)
             check_layers_ran(layers, outputs)
-            activations = [to_nchw(model, name, outputs[name]) for name in layers]
+            activations = [to_nchw(model, name, outputs[name], image.shape[2:], self.layout) for name in layers]
             weights = [self._weights(model, image, target, activation) for activation in activations]
         return [(w * a).sum(1, keepdim=True) for w, a in zip(weights, activations, strict=True)]
 

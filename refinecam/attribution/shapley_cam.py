@@ -34,6 +34,9 @@ class ShapleyCAM(CAM):
                     along = (gradient * activation).sum()
                     (found,) = torch.autograd.grad(along, output, allow_unused=True, retain_graph=True)
                     product = product if found is None else found
-                weight = to_nchw(model, name, gradient.detach() - product / 2).mean((2, 3), keepdim=True)
-                maps.append((weight * to_nchw(model, name, activation)).sum(1, keepdim=True))
+                weight, activation = (
+                    to_nchw(model, name, found, image.shape[2:], self.layout)
+                    for found in (gradient.detach() - product / 2, activation)
+                )
+                maps.append((weight.mean((2, 3), keepdim=True) * activation).sum(1, keepdim=True))
         return maps

@@ -4,12 +4,24 @@ import gc
 
 import pytest
 import pytorch_grad_cam as oracle
+import timm
 import torch
 from pytorch_grad_cam.refine_cam import RefineCAM as OracleRefineCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from refinecam.attribution import GradCAM, GradCAMPlusPlus, GuidedGradCAM, LayerCAM, RefineCAM, ScoreCAM, ShapleyCAM
-from refinecam.attribution.layers import stage_layers
+from refinecam.attribution import (
+    DeepLift,
+    GradCAM,
+    GradCAMPlusPlus,
+    GuidedGradCAM,
+    InputXGradient,
+    IntegratedGradients,
+    LayerCAM,
+    RefineCAM,
+    ScoreCAM,
+    ShapleyCAM,
+)
+from refinecam.attribution.layers import stage_layers, to_nchw
 from refinecam.attribution.method import normalise
 from tests.attribution.oracle import STAGES, TARGETS, by_oracle
 from tests.conftest import BACKBONES, SIZE
@@ -63,6 +75,9 @@ def test_refined_map_equals_the_oracle(cam, name, backbones, batch):
         GuidedGradCAM("stem"),
         RefineCAM(LayerCAM(), layers=["stem", "deep"]),
         RefineCAM(ScoreCAM(), "inverse_exp_mean", layers=["stem", "deep"]),
+        InputXGradient(),
+        IntegratedGradients(steps=5, chunk=7),
+        DeepLift(),
     ],
     ids=repr,
 )
@@ -107,8 +122,10 @@ class TestContract:
         else:
             cam(tiny_net, images, targets)
         for module in tiny_net.modules():
-            assert not module._forward_hooks
-            assert not module._backward_hooks
+            for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+                assert not getattr(module, hooks)
+        assert tiny_net.stem[2].inplace
+        assert tiny_net.deep[1].inplace
         assert tiny_net.deep.training
         assert not tiny_net.stem.training
         assert all(p.requires_grad and p.grad is None for p in tiny_net.parameters())
@@ -207,6 +224,63 @@ def test_layers_of_any_layout_give_square_maps(name, layer, backbones, batch):
     raw = GradCAM().raw(backbones[name], batch, torch.tensor(TARGETS), [layer])[0]
     assert raw.shape[1] == 1
     assert raw.shape[2] == raw.shape[3]
+
+
+class TinyTransformer(torch.nn.Module):
+    """Patches of 4 px, a class token and a register before them, one mixing layer that does not say its layout."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 8, 4, 4)
+        self.extra = torch.nn.Parameter(torch.randn(1, 2, 8))
+        self.mix = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.rearranged = torch.nn.Identity()
+        self.head = torch.nn.Linear(8, 6)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = self.mix(torch.cat([self.extra.expand(len(x), -1, -1), tokens], 1))
+        grid = self.rearranged(tokens[:, 2:].unflatten(1, (x.shape[2] // 4, x.shape[3] // 4)))
+        return self.head(grid.mean((1, 2)))
+
+
+def test_declared_layouts_give_the_map_of_the_same_values(images, targets):
+    torch.manual_seed(0)
+    network = TinyTransformer().eval()
+    by_tokens = LayerCAM("mix", layout="tokens")(network, images, targets)
+    by_grid = LayerCAM("rearranged", layout="NHWC")(network, images, targets)
+    assert by_tokens.shape == (5, 1, 24, 32)
+    torch.testing.assert_close(by_tokens, by_grid)
+    with pytest.raises(ValueError, match='say so: layout="tokens"'):
+        LayerCAM("mix")(network, images, targets)
+    with pytest.raises(ValueError, match=r"the 47 tokens of layer 'mix' make no grid with the proportions of 24x32"):
+        to_nchw(network, "mix", torch.zeros(1, 47, 8), (24, 32), "tokens")
+    with pytest.raises(ValueError, match="layout: expected one of"):
+        GradCAM(layout="NWHC")
+
+
+@pytest.mark.parametrize("size", [(224, 224), (224, 320)])
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("resnet50", (56, 28, 14, 7)),
+        ("efficientnet_b0", (56, 28, 14, 7)),
+        ("mobilenetv3_small_100", (56, 28, 14, 7)),
+        ("densenet121", (56, 28, 14, 7)),
+        ("vit_tiny_patch16_224", (14, 14, 14, 14)),
+    ],
+)
+def test_stages_of_other_networks(name, sides, size):
+    """Layers come from what timm says of the network, also for images that are not square."""
+    torch.manual_seed(0)
+    options = {"dynamic_img_size": True} if name.startswith("vit") else {}
+    network = timm.create_model(name, pretrained=False, num_classes=6, **options).eval()
+    image, target = torch.randn(1, 3, *size), torch.tensor([2])
+    layers = stage_layers(network)
+    raw = GradCAM().raw(network, image, target, layers)
+    assert [tuple(m.shape[2:]) for m in raw] == [(side, side * size[1] // size[0]) for side in sides]
+    assert all(m.abs().max() > 0 for m in raw)
+    assert RefineCAM(LayerCAM())(network, image, target).shape == (1, 1, *size)
 
 
 def test_memory_stays_flat_and_nothing_is_kept(tiny_net, images, targets):
