@@ -8,10 +8,12 @@ from refinecam.attribution.pixel import DeepLift, InputXGradient, IntegratedGrad
 from refinecam.attribution.refine import RefineCAM
 from refinecam.attribution.score_cam import ScoreCAM
 from refinecam.attribution.shapley_cam import ShapleyCAM
+from refinecam.attribution.superpixel import LIME, KernelSHAP
 from refinecam.attribution.trivial import All1sCAM, HalfCAM, RandomCAM
 
 __all__ = [
     "CAM",
+    "LIME",
     "All1sCAM",
     "AttributionMethod",
     "DeepLift",
@@ -21,6 +23,7 @@ __all__ = [
     "HalfCAM",
     "InputXGradient",
     "IntegratedGradients",
+    "KernelSHAP",
     "LayerCAM",
     "RandomCAM",
     "RefineCAM",

@@ -10,6 +10,7 @@ from refinecam.attribution.pixel import DeepLift, InputXGradient, IntegratedGrad
 from refinecam.attribution.refine import RefineCAM
 from refinecam.attribution.score_cam import ScoreCAM
 from refinecam.attribution.shapley_cam import ShapleyCAM
+from refinecam.attribution.superpixel import LIME, KernelSHAP
 from refinecam.attribution.trivial import All1sCAM, HalfCAM, RandomCAM
 from refinecam.errors import InputError
 
@@ -17,7 +18,8 @@ METHODS: Mapping[str, type[AttributionMethod]] = {
     method.__name__: method
     for method in (
         *(GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM, ShapleyCAM, GuidedGradCAM, RefineCAM),
-        *(IntegratedGradients, InputXGradient, DeepLift, RandomCAM, HalfCAM, All1sCAM),
+        *(IntegratedGradients, InputXGradient, DeepLift, LIME, KernelSHAP),
+        *(RandomCAM, HalfCAM, All1sCAM),
     )
 }
 

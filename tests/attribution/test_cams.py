@@ -10,12 +10,14 @@ from pytorch_grad_cam.refine_cam import RefineCAM as OracleRefineCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from refinecam.attribution import (
+    LIME,
     DeepLift,
     GradCAM,
     GradCAMPlusPlus,
     GuidedGradCAM,
     InputXGradient,
     IntegratedGradients,
+    KernelSHAP,
     LayerCAM,
     RefineCAM,
     ScoreCAM,
@@ -78,6 +80,8 @@ def test_refined_map_equals_the_oracle(cam, name, backbones, batch):
         InputXGradient(),
         IntegratedGradients(steps=5, chunk=7),
         DeepLift(),
+        LIME(samples=40, segments=8, chunk=7, alpha=1e-5),
+        KernelSHAP(samples=40, segments=8, chunk=7),
     ],
     ids=repr,
 )
@@ -132,7 +136,7 @@ class TestContract:
         assert all(torch.equal(v, before[k]) for k, v in tiny_net.state_dict().items())
 
     def test_inference_mode_is_refused_where_gradients_are_needed(self, cam, tiny_net, images, targets):
-        if "ScoreCAM" in repr(cam):
+        if any(name in repr(cam) for name in ("ScoreCAM", "LIME", "KernelSHAP")):
             expected = cam(tiny_net, images, targets)
             with torch.inference_mode():
                 torch.testing.assert_close(cam(tiny_net, images, targets), expected)

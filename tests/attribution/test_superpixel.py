@@ -1,0 +1,101 @@
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from skimage.segmentation import slic
+
+from refinecam.attribution import LIME, KernelSHAP, parse_methods
+from refinecam.attribution.method import normalise
+from refinecam.attribution.superpixel import superpixels
+
+
+@pytest.fixture
+def pictures():
+    """Four flat quarters, so that the superpixels are known."""
+    values = torch.tensor([[[-1.0, 1.0], [2.0, -2.0]], [[1.5, -1.0], [0.0, 2.0]]])
+    return values[:, None].repeat_interleave(12, 2).repeat_interleave(16, 3).expand(2, 3, 24, 32).contiguous()
+
+
+class Linear(torch.nn.Module):
+    """Class score = weighted sum of the image, so that its Shapley values are known."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(6, 3, 24, 32, generator=torch.Generator().manual_seed(0)) / 50)
+
+    def forward(self, x):
+        return torch.einsum("nchw,kchw->nk", x, self.weight)
+
+
+def test_superpixels_equal_skimage():
+    image = torch.rand(3, 40, 60, generator=torch.Generator().manual_seed(0))
+    index = superpixels(image * 4 - 2, 20)
+    assert index.shape == (40, 60)
+    assert index.unique().tolist() == list(range(int(index.max()) + 1))
+    picture = normalise(image[None])[0].permute(1, 2, 0).double().numpy()
+    expected = slic(picture, n_segments=20, compactness=10, sigma=1, start_label=0)
+    for region in np.unique(expected):  # the same regions, whatever their numbers
+        assert len(index[torch.from_numpy(expected == region)].unique()) == 1
+
+
+def test_kernel_shap_finds_the_shapley_values_of_a_linear_model(pictures):
+    model, target = Linear(), torch.tensor([1, 4])
+    found = KernelSHAP(samples=200, segments=4)(model, pictures, target)
+    for i in range(2):
+        index = superpixels(pictures[i], 4)
+        parts = (pictures[i] * model.weight[target[i]]).sum(0).detach()
+        exact = torch.stack([parts[index == k].sum() for k in range(int(index.max()) + 1)])
+        torch.testing.assert_close(found[i, 0], normalise(exact[index].abs()[None, None])[0, 0], atol=1e-3, rtol=0)
+
+
+def test_lime_ranks_the_parts_of_a_linear_model(pictures):
+    model, target = Linear(), torch.tensor([1, 4])
+    found = LIME(samples=300, segments=4)(model, pictures, target)
+    for i in range(2):
+        index = superpixels(pictures[i], 4)
+        parts = (pictures[i] * model.weight[target[i]]).sum(0).detach()
+        exact = torch.stack([parts[index == k].sum().abs() for k in range(int(index.max()) + 1)])
+        assert found[i, 0][index == exact.argmax()].min() == 1
+
+
+@pytest.mark.parametrize("method", [partial(LIME, alpha=1e-5), KernelSHAP])
+def test_chunk_does_not_change_the_map(method, tiny_net, images, targets):
+    expected = method(samples=30, segments=6)(tiny_net, images, targets)
+    torch.testing.assert_close(
+        method(samples=30, segments=6, chunk=1)(tiny_net, images, targets), expected, atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("method", [partial(LIME, alpha=1e-5), KernelSHAP])
+def test_seeded_and_without_a_trace_in_the_global_state(method, tiny_net, images, targets):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = method(samples=30, segments=6)(tiny_net, images, targets)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(method(samples=30, segments=6)(tiny_net, images, targets), first)
+    assert not torch.equal(method(samples=30, segments=6, seed=1)(tiny_net, images, targets), first)
+
+
+def test_defaults_and_preset():
+    assert (LIME().samples, LIME().segments) == (1000, 100)
+    assert LIME(segments=30).samples == 300
+    assert KernelSHAP(preset="paper").samples == 25
+    assert parse_methods("LIME(preset='paper')")[0].samples == 25
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 0}, "samples: expected at least 1, got 0"),
+        ({"segments": 0}, "segments: expected at least 1"),
+        ({"alpha": -1}, "alpha: expected at least 0, got -1"),
+        ({"chunk": 0}, "chunk: expected at least 1"),
+        ({"preset": "thesis"}, "preset: expected one of paper, got 'thesis'"),
+        ({"preset": "paper", "samples": 9}, "samples: the preset 'paper' has its own"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        LIME(**options)
