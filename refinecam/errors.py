@@ -6,3 +6,14 @@ class InputError(ValueError):
 
     The command lines print it without a traceback.
     """
+
+
+def check_counts(**values: int) -> None:
+    """Refuse what is no whole number of at least 1.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name}: expected a whole number, at least 1, got {value!r}")

@@ -33,6 +33,21 @@ class TinyNet(nn.Module):
         return self.head(self.drop(self.deep(self.stem(x)).mean((2, 3))))
 
 
+class AwkwardNet(TinyNet):
+    """As tiny, with what trips methods up: a first module that writes into its input, an activation that runs twice, a
+    pooling right behind an activation, and a softmax."""
+
+    def __init__(self, classes: int = 6) -> None:
+        super().__init__(classes)
+        self.stem = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(inplace=True))
+        self.deep = nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 1, 1))
+        self.softmax = nn.Softmax(1)
+
+    def forward(self, x):
+        features = self.deep(self.stem[2](self.stem(x) - 0.1))
+        return self.head(self.drop(self.softmax(features.mean((2, 3)) * 5)))
+
+
 @pytest.fixture
 def tiny_net():
     torch.manual_seed(0)

@@ -2,15 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from refinecam.attribution.capture import LayerRecord, record_layers
-from refinecam.attribution.layers import Layout, layers_of
+from refinecam.attribution.layers import check_layout, layers_of
 from refinecam.attribution.method import AttributionMethod, upsample
-from refinecam.errors import InputError
 
 EPSILON = 1e-6
 """In the denominator of Grad-CAM++, as in the reference implementations."""
@@ -21,13 +19,12 @@ class CAM(AttributionMethod):
 
     Args:
         stage: index from shallow (0) to deep (-1, the default), or a layer's name.
-        layout: what the layers put out, ``"NCHW"``, ``"NHWC"`` or ``"tokens"`` (N, T, C), where neither their type nor
-            the model tells.
+        layout: of what the layers put out, where neither their type nor the model tells; see
+            :func:`~refinecam.attribution.layers.to_nchw`.
     """
 
-    def __init__(self, stage: int | str = -1, layout: Layout | None = None) -> None:
-        if layout not in (None, *get_args(Layout)):
-            raise InputError(f"layout: expected one of {get_args(Layout)}, got {layout!r}")
+    def __init__(self, stage: int | str = -1, layout: str | None = None) -> None:
+        check_layout(layout)
         self.stage: int | str = stage
         self.layout = layout
 
@@ -87,7 +84,7 @@ class GradCAMPlusPlus(GradientCAM):
     """Channels weighted by their positive gradients, scaled pixel by pixel (Chattopadhyay et al., WACV 2018)."""
 
     @property
-    def name(self) -> str:
+    def short_name(self) -> str:
         """The name that everybody writes."""
         return "GradCAM++"
 

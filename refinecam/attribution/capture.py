@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from refinecam.attribution.layers import Layout, to_nchw
+from refinecam.attribution.layers import to_nchw
 from refinecam.errors import InputError
 from refinecam.network import check_input, check_logits, eval_mode
 
@@ -21,7 +21,7 @@ class LayerRecord(NamedTuple):
 
 @contextmanager
 def recorded_outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Record the outputs of some layers, in the order in which they run, as tensors that gradients can reach.
+    """Record the outputs of some layers, of their last run if they run several times, where gradients can reach them.
 
     The network goes on with a copy, so that a following in-place activation does not overwrite the record. Where the
     output does not need gradients (a frozen model), the graph starts here. The hooks go with the context.
@@ -100,7 +100,7 @@ def gradients_of(scores: Tensor, outputs: Sequence[Tensor], layers: Sequence[str
 
 
 def record_layers(
-    model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str], layout: Layout | None = None
+    model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str], layout: str | None = None
 ) -> list[LayerRecord]:
     """Activations of some layers and the gradients of the target's logit with respect to them.
 
@@ -122,6 +122,6 @@ def record_layers(
     with differentiable_forward(model, image, target, layers) as (scores, outputs):
         gradients = gradients_of(scores, outputs, layers)
     return [
-        LayerRecord(*(to_nchw(model, name, found.detach(), image.shape[2:], layout) for found in pair))
+        LayerRecord(*(to_nchw(model, name, found.detach(), image, layout) for found in pair))
         for name, *pair in zip(layers, outputs, gradients, strict=True)
     ]

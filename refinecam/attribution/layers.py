@@ -1,22 +1,23 @@
 """The stages of a network, from shallow (0) to deep (-1), and the layout of what they put out."""
 
+import re
 from collections.abc import Sequence
-from math import floor, sqrt
-from typing import Literal
+from math import sqrt
 
 import torch
-from timm.layers import LayerNorm2d, Mlp
+from timm.layers import GlobalResponseNormMlp, LayerNorm2d, Mlp
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vgg import VGG
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer as TorchvisionSwin
+from torchvision.models.convnext import LayerNorm2d as TorchvisionNorm
 
 from refinecam.errors import InputError
 
 STAGES = 4
-Layout = Literal["NCHW", "NHWC", "tokens"]
-CHANNELS_FIRST = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d, LayerNorm2d)
-CHANNELS_LAST = (nn.LayerNorm, nn.Linear, Mlp)  # timm's LayerNorm2d is a LayerNorm too: first comes first
+LAYOUT = re.compile(r"NCHW|NHWC|(\d+\+)?tokens")
+CHANNELS_FIRST = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d, LayerNorm2d, TorchvisionNorm)
+CHANNELS_LAST = (nn.LayerNorm, nn.Linear, Mlp, GlobalResponseNormMlp)  # 2d norms are LayerNorms too: first comes first
 
 
 def stage_layers(model: nn.Module) -> list[str]:
@@ -77,62 +78,84 @@ def layers_of(model: nn.Module, stages: Sequence[int | str]) -> list[str]:
     return names
 
 
-def to_nchw(
-    model: nn.Module, layer: str, output: Tensor, image_size: Sequence[int], layout: Layout | None = None
-) -> Tensor:
+def check_layout(layout: str | None) -> None:
+    """Refuse what is no layout.
+
+    Raises:
+        InputError: naming those that there are.
+    """
+    if layout is not None and not (isinstance(layout, str) and LAYOUT.fullmatch(layout)):
+        raise InputError(
+            f'layout: expected "NCHW", "NHWC", "tokens" or, with a class token, "1+tokens", got {layout!r}'
+        )
+
+
+def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout: str | None = None) -> Tensor:
     """Bring a layer's output to (N, C, h, w), in float32 where it has less precision.
 
-    The layout is what the caller declares; otherwise, convolutions, 2d norms and poolings put out NCHW, layer norms and
+    The layout is what the caller declares. Otherwise convolutions, 2d norms and poolings put out NCHW, layer norms and
     linear layers keep channels last, and everything else has the layout that the model declares, as timm's do in
-    ``output_fmt`` and, for tokens, ``num_prefix_tokens``. Tokens (N, T, C) are the model's grid of patches, or, if it
-    has none, a grid with the image's proportions, row by row, after class and register tokens.
+    ``output_fmt`` and, for tokens, ``num_prefix_tokens``; what comes out must then have the image's proportions.
 
     Args:
         model: the network.
         layer: the layer's name.
         output: what it put out.
-        image_size: (H, W) of the images.
-        layout: of the output, where the caller knows it.
+        image: the images, shape (N, 3, H, W).
+        layout: of the output: ``"NCHW"``, ``"NHWC"``, ``"tokens"`` for (N, T, C) that are the image row by row, or
+            ``"1+tokens"`` where one token, or another number of them, comes before these.
 
     Raises:
-        InputError: if the output is not spatial, or has no known layout.
+        InputError: if the output is not spatial, or its layout is not known.
     """
-    module = model.get_submodule(layer)
-    known: str = layout or str(getattr(model, "output_fmt", "NHWC" if isinstance(model, TorchvisionSwin) else "NCHW"))
+    module, declared = model.get_submodule(layer), layout is not None
     if layout is None:
-        if output.ndim == 3 and hasattr(model, "num_prefix_tokens"):
-            known = "tokens"
+        layout = str(getattr(model, "output_fmt", "NHWC" if isinstance(model, TorchvisionSwin) else "NCHW"))
+        if output.ndim == 3 and (hasattr(model, "num_prefix_tokens") or isinstance(model, SwinTransformer)):
+            layout = f"{getattr(model, 'num_prefix_tokens', 0)}+tokens"
         elif isinstance(module, CHANNELS_FIRST):
-            known = "NCHW"
+            layout = "NCHW"
         elif isinstance(module, CHANNELS_LAST):
-            known = "NHWC"
-    if output.ndim != (3 if known == "tokens" else 4):
+            layout = "NHWC"
+    if output.ndim != (3 if layout.endswith("tokens") else 4) or len(output) != len(image):
+        hint = '; if these are tokens (N, T, C), say so: layout="tokens"' if output.ndim == 3 and not declared else ""
         raise InputError(
-            f"stage: layer {layer!r} puts out {tuple(output.shape)}, not a map (N, C, h, w); "
-            'if these are tokens (N, T, C), say so: layout="tokens"'
+            f"stage: layer {layer!r} puts out {tuple(output.shape)} for {len(image)} images, no map in layout "
+            f"{layout}{hint}"
         )
-    if known == "tokens":
-        output = _grid(model, layer, output, image_size)
-    elif known == "NHWC":
+    if layout.endswith("tokens"):
+        output = _grid(model, layer, output, image, int(layout.partition("+")[0]) if "+" in layout else 0)
+    elif layout == "NHWC":
         output = output.permute(0, 3, 1, 2)
+    (rows, columns), (height, width) = output.shape[2:], image.shape[2:]
+    if not declared and abs(rows * width - columns * height) > 2 * max(height, width):
+        raise InputError(
+            f"stage: layer {layer!r} puts out {tuple(output.shape)}, which has not the proportions of "
+            f"{height}x{width} images in layout {layout}; say what it is: layout="
+        )
     return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
 
 
-def _grid(model: nn.Module, layer: str, tokens: Tensor, image_size: Sequence[int]) -> Tensor:
-    """Tokens (N, T, C) as a map (N, C, h, w); what comes before the grid is left out."""
-    count, (height, width) = tokens.shape[1], image_size
+def _grid(model: nn.Module, layer: str, tokens: Tensor, image: Tensor, before: int) -> Tensor:
+    """Tokens (N, T, C) as a map (N, C, h, w), without those that come before the grid.
+
+    The grid is the model's grid of patches, or else has the image's proportions.
+    """
+    count, (height, width) = tokens.shape[1] - before, image.shape[2:]
     patches = getattr(model, "patch_embed", None)
+    rows, columns = 0, 0
     if patches is not None and hasattr(patches, "dynamic_feat_size"):
         rows, columns = patches.dynamic_feat_size((height, width))
-    else:
-        columns = floor(sqrt(count * width / height))
-        rows = columns * height // width
-        if columns * height != rows * width or not rows:
-            raise InputError(
-                f"stage: the {count} tokens of layer {layer!r} make no grid with the proportions of "
-                f"{height}x{width} images"
-            )
-    return tokens[:, count - rows * columns :].permute(0, 2, 1).unflatten(2, (rows, columns))
+    if rows * columns != count:
+        columns = round(sqrt(max(count, 0) * width / height))
+        rows = round(columns * height / width)
+    if rows * columns != count or count < 1:
+        raise InputError(
+            f"stage: the {tokens.shape[1]} tokens of layer {layer!r}, {before} of them before the image's, make no "
+            f"grid with the proportions of {height}x{width} images; if others come before, say how many: "
+            'layout="1+tokens"'
+        )
+    return tokens[:, before:].permute(0, 2, 1).unflatten(2, (rows, columns))
 
 
 def _examples(model: nn.Module) -> str:

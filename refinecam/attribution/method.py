@@ -1,10 +1,14 @@
 """What every attribution method is: a callable from model, image and class to a map."""
 
+import inspect
 from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+UNNAMED = {"stage", "aggregator", "layout", "chunk"}
+"""Options that a name leaves out: they have columns of their own, or do not change the map."""
 
 
 class AttributionMethod(ABC):
@@ -23,7 +27,17 @@ class AttributionMethod(ABC):
 
     @property
     def name(self) -> str:
-        """Name in tables and figures, without stage and aggregator."""
+        """Name in tables and figures, without stage and aggregator, with every option that is not the default."""
+        options = [
+            f"{name}={getattr(self, name)!r}"
+            for name, parameter in inspect.signature(type(self)).parameters.items()
+            if name not in UNNAMED and getattr(self, name, parameter.default) != parameter.default
+        ]
+        return f"{self.short_name}({', '.join(options)})" if options else self.short_name
+
+    @property
+    def short_name(self) -> str:
+        """Name without options."""
         return type(self).__name__
 
     @property

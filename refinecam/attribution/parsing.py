@@ -60,7 +60,9 @@ def _method(node: ast.expr) -> AttributionMethod:
     if name not in METHODS:
         raise InputError(f"methods: there is no {name!r}; there are {', '.join(METHODS)}")
     args = [_value(arg) for arg in call.args]
-    options = {keyword.arg: _value(keyword.value) for keyword in call.keywords if keyword.arg}
+    if not all(keyword.arg for keyword in call.keywords):
+        raise InputError(f"methods: {ast.unparse(call)}: write arguments by name, without **")
+    options = {str(keyword.arg): _value(keyword.value) for keyword in call.keywords}
     try:
         return METHODS[name](*args, **options)
     except TypeError as error:

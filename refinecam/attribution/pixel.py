@@ -14,7 +14,7 @@ from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 from torch import Tensor, fx, nn
 
 from refinecam.attribution.method import AttributionMethod, normalise
-from refinecam.errors import InputError
+from refinecam.errors import InputError, check_counts
 from refinecam.network import check_input, check_logits, eval_mode
 
 
@@ -32,7 +32,7 @@ class PixelMethod(AttributionMethod):
         if not len(image):
             return image.new_zeros(0, 1, *image.shape[2:])
         with eval_mode(model), torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # captum warns of the hooks that it sets and removes
+            warnings.filterwarnings("ignore", module="captum")  # of the hooks that it sets and removes
             values = self.attribute(model, image.detach().clone().requires_grad_(), target)
         return normalise(values.detach().float().sum(1, keepdim=True).abs())
 
@@ -58,9 +58,7 @@ class IntegratedGradients(PixelMethod):
     """
 
     def __init__(self, steps: int = 50, chunk: int = 64) -> None:
-        for name, value in (("steps", steps), ("chunk", chunk)):
-            if value < 1:
-                raise InputError(f"{name}: expected at least 1, got {value}")
+        check_counts(steps=steps, chunk=chunk)
         self.steps, self.chunk = steps, chunk
 
     def __repr__(self) -> str:
@@ -68,24 +66,37 @@ class IntegratedGradients(PixelMethod):
 
     def attribute(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """From ``steps`` forwards and backwards an image."""
-        explainer = captum.attr.IntegratedGradients(_Checked(model, target))
-        chunk = max(self.chunk, len(image))  # captum takes at least one step of all images at once
-        return explainer.attribute(image, target=target, n_steps=self.steps, internal_batch_size=chunk)
+        parts = [  # captum takes at least one step of all images at once
+            captum.attr.IntegratedGradients(_Checked(model, classes)).attribute(
+                images, target=classes, n_steps=self.steps, internal_batch_size=self.chunk
+            )
+            for images, classes in zip(image.split(self.chunk), target.split(self.chunk), strict=True)
+        ]
+        return torch.cat(parts)
 
 
 class DeepLift(PixelMethod):
     """Differences to a zero image, propagated back by the rescale rule (Shrikumar et al., ICML 2017).
 
-    The rule concerns ReLU-like modules, poolings and softmax; through everything else, GELU among it, the gradient goes
-    as it is. Captum needs such modules to run once and not in place: a module that runs in place does not for the time
-    of the call, and a network that runs one several times is traced, with a module for each run.
+    The rule concerns modules of ReLU's kind, max pooling and softmax; through everything else, GELU and functions such
+    as ``F.relu`` among it, the gradient goes as it is. Captum needs such a module to run once, not in place, and not on
+    another one's output, and mixes the rows of a batch in some of them. So modules do not run in place for the time of
+    the call, each gets a copy of its input, a network that runs one several times is traced, with a module for each
+    run, images go one by one, and everything is computed in float32.
     """
 
     def attribute(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
-        """From one forward and one backward of images and baseline together."""
-        with _not_in_place(model):
-            network = _each_module_once(model, image[:1].detach())
-            return captum.attr.DeepLift(_Checked(network, target)).attribute(image, target=target)
+        """From one forward and one backward an image and its baseline."""
+        with torch.autocast(image.device.type, enabled=False), _not_in_place(model):
+            network = _each_module_once(model, image[:1])
+            with _own_inputs(network):
+                parts = [
+                    captum.attr.DeepLift(_Checked(network, target[i : i + 1])).attribute(
+                        image[i : i + 1].float(), target=target[i : i + 1]
+                    )
+                    for i in range(len(image))
+                ]
+        return torch.cat(parts)
 
 
 class _Checked(nn.Module):
@@ -96,7 +107,7 @@ class _Checked(nn.Module):
         self.model, self.target = model, target
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = self.model(x)
+        logits = self.model(x.clone())  # a first in-place module must not write into the leaf
         several = isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == len(x)  # rows of each image
         check_logits(logits[:1].expand(len(self.target), -1) if several else logits, self.target)
         return logits
@@ -114,6 +125,22 @@ def _not_in_place(model: nn.Module) -> Iterator[None]:
             module.inplace = True
 
 
+@contextmanager
+def _own_inputs(model: nn.Module) -> Iterator[None]:
+    """Give each of the rule's modules a copy of its input, and take away what captum may leave in them."""
+    modules = [module for module in model.modules() if type(module) in SUPPORTED_NON_LINEAR]
+    before = [set(vars(module)) for module in modules]
+    handles = [m.register_forward_pre_hook(lambda _, args: tuple(a.clone() for a in args)) for m in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, names in zip(modules, before, strict=True):
+            for name in set(vars(module)) - names:
+                delattr(module, name)
+
+
 def _each_module_once(model: nn.Module, image: Tensor) -> nn.Module:
     """The model itself if no non-linear module runs twice; otherwise a traced copy that shares its parameters."""
     runs: Counter[str] = Counter()
@@ -128,7 +155,7 @@ def _each_module_once(model: nn.Module, image: Tensor) -> nn.Module:
     ]
     try:
         with torch.no_grad():
-            model(image)
+            model(image.clone())
     finally:
         for handle in handles:
             handle.remove()

@@ -54,8 +54,8 @@ class RefineCAM(AttributionMethod):
 
     @property
     def name(self) -> str:
-        """Name with the CAM that is refined."""
-        return f"RefineCAM({self.cam.name})"
+        """Name with the CAM that is refined, and with its layers if they were given."""
+        return f"RefineCAM({', '.join([self.cam.name, *(self.factors or [])])})"
 
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Refined map, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
@@ -83,6 +83,8 @@ def aggregate(maps: Sequence[Tensor], aggregator: str) -> Tensor:
     (tensor([0.0625, 0.0000]), tensor([0.2500, 0.0000]))
     """
     stacked = torch.stack(list(maps))
+    if aggregator == "identity":
+        return stacked[0]
     if aggregator == "geometric_mean":
         return stacked.log().mean(0).exp()
     if aggregator == "inverse_exp_mean":

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.capture import check_layers_ran, recorded_outputs
-from refinecam.attribution.layers import Layout, to_nchw
+from refinecam.attribution.layers import to_nchw
 from refinecam.attribution.method import normalise
-from refinecam.errors import InputError
+from refinecam.errors import check_counts
 from refinecam.network import check_input, check_logits, eval_mode
 
 
@@ -27,10 +27,9 @@ class ScoreCAM(CAM):
         chunk: masked images that go through the network at once; bounds the memory and does not change the map.
     """
 
-    def __init__(self, stage: int | str = -1, layout: Layout | None = None, chunk: int = 64) -> None:
+    def __init__(self, stage: int | str = -1, layout: str | None = None, chunk: int = 64) -> None:
         super().__init__(stage, layout)
-        if chunk < 1:
-            raise InputError(f"chunk: expected at least 1, got {chunk}")
+        check_counts(chunk=chunk)
         self.chunk = chunk
 
     def _arguments(self) -> list[str]:
@@ -41,9 +40,9 @@ class ScoreCAM(CAM):
         check_input(image, target)
         with torch.no_grad(), eval_mode(model):
             with recorded_outputs(model, layers) as outputs:
-                check_logits(model(image), target)
+                check_logits(model(image.clone()), target)  # a first in-place module must not write into the caller's
             check_layers_ran(layers, outputs)
-            activations = [to_nchw(model, name, outputs[name], image.shape[2:], self.layout) for name in layers]
+            activations = [to_nchw(model, name, outputs[name], image, self.layout) for name in layers]
             weights = [self._weights(model, image, target, activation) for activation in activations]
         return [(w * a).sum(1, keepdim=True) for w, a in zip(weights, activations, strict=True)]
 

@@ -35,7 +35,7 @@ class ShapleyCAM(CAM):
                     (found,) = torch.autograd.grad(along, output, allow_unused=True, retain_graph=True)
                     product = product if found is None else found
                 weight, activation = (
-                    to_nchw(model, name, found, image.shape[2:], self.layout)
+                    to_nchw(model, name, found, image, self.layout)
                     for found in (gradient.detach() - product / 2, activation)
                 )
                 maps.append((weight.mean((2, 3), keepdim=True) * activation).sum(1, keepdim=True))

@@ -2,8 +2,8 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import captum.attr
 import numpy as np
@@ -13,7 +13,7 @@ from skimage.segmentation import slic
 from torch import Tensor, nn
 
 from refinecam.attribution.method import AttributionMethod, normalise
-from refinecam.errors import InputError
+from refinecam.errors import InputError, check_counts
 from refinecam.network import check_input, check_logits, eval_mode
 from refinecam.seeding import content_keys, generator
 
@@ -29,7 +29,7 @@ class SuperpixelMethod(AttributionMethod):
     same map in any batch. The network only runs forwards, so inference mode is fine.
 
     Args:
-        samples: perturbed images for each image; None for ten a segment.
+        samples: perturbed images for each image; None for ten times as many as superpixels.
         segments: superpixels wished for; SLIC finds about as many.
         chunk: perturbed images that go through the network at once; bounds the memory and does not change the map.
         seed: seed of the draws.
@@ -48,11 +48,9 @@ class SuperpixelMethod(AttributionMethod):
             raise InputError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
         if preset is not None and samples is not None:
             raise InputError(f"samples: the preset {preset!r} has its own, so leave one of the two out")
-        self.samples = PRESETS[preset] if preset else 10 * segments if samples is None else samples
+        self.samples = PRESETS[preset] if preset else samples
+        check_counts(segments=segments, chunk=chunk, samples=1 if self.samples is None else self.samples)
         self.segments, self.chunk, self.seed = segments, chunk, seed
-        for name, value in (("segments", segments), ("samples", self.samples), ("chunk", chunk)):
-            if value < 1:
-                raise InputError(f"{name}: expected at least 1, got {value}")
 
     def __repr__(self) -> str:
         options = f"samples={self.samples}, segments={self.segments}, chunk={self.chunk}, seed={self.seed}"
@@ -62,30 +60,42 @@ class SuperpixelMethod(AttributionMethod):
         """Map that is constant on each superpixel; see :class:`~refinecam.attribution.method.AttributionMethod`."""
         check_input(image, target)
         maps = image.new_zeros(len(image), 1, *image.shape[2:], dtype=torch.float32)
-        if not len(image):
-            return maps
-        devices = [image.device] if image.device.type != "cpu" else []
-        with eval_mode(model), torch.no_grad(), torch.random.fork_rng(devices), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # captum's, of linear models that fit a constant
-            check_logits(model(image), target)
+        # Captum draws on the CPU alone.
+        with eval_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="captum|sklearn")  # of linear models that fit a constant
+            if len(image):
+                check_logits(model(image.clone()), target)
             for i, key in enumerate(content_keys(image)):
-                if not image[i].isfinite().all():
-                    maps[i] = torch.nan
-                    continue
-                torch.manual_seed(int(generator(self.seed, self.name, key).integers(2**31)))
-                segments = superpixels(image[i], self.segments)[None, None]
-                values = self.explainer(model).attribute(
-                    image[i : i + 1],
-                    target=int(target[i]),
-                    feature_mask=segments,
-                    n_samples=self.samples,
-                    perturbations_per_eval=self.chunk,
-                )
-                maps[i] = values[0, :1].abs()
+                torch.default_generator.manual_seed(int(generator(self.seed, type(self).__name__, key).integers(2**31)))
+                maps[i, 0] = self._explain(model, image[i : i + 1], int(target[i]))
         return normalise(maps)
 
+    def _explain(self, model: nn.Module, image: Tensor, target: int) -> Tensor:
+        """Absolute weight of each pixel's superpixel, shape (H, W); NaN if something is not finite."""
+        if not image.isfinite().all():
+            return image.new_full(image.shape[2:], torch.nan)
+        index = superpixels(image[0], self.segments)
+        found = int(index.max()) + 1
+        if found == 1:
+            return image.new_zeros(image.shape[2:])
+        broken = []
+
+        def logit(perturbed: Tensor) -> Tensor:
+            values = model(perturbed)[:, target]
+            broken.append(not values.isfinite().all())
+            return values.nan_to_num(0, 0, 0)
+
+        weights = self.explainer(logit).attribute(
+            image,
+            feature_mask=index[None, None],
+            n_samples=self.samples or 10 * max(self.segments, found),
+            perturbations_per_eval=self.chunk,
+            return_input_shape=False,
+        )
+        return weights[0].abs()[index] * (torch.nan if any(broken) else 1)
+
     @abstractmethod
-    def explainer(self, model: nn.Module) -> captum.attr.Lime | captum.attr.KernelShap:
+    def explainer(self, logit: Callable[[Tensor], Tensor]) -> captum.attr.Lime | captum.attr.KernelShap:
         """Captum's part of the work."""
 
 
@@ -95,11 +105,19 @@ class LIME(SuperpixelMethod):
     Args:
         alpha: penalty of the lasso, in units of the logit; captum's default. If no superpixel moves the logit by more,
             the map is 0 everywhere.
-        options: those of the base class.
+        samples, segments, chunk, seed, preset: as in the base class.
     """
 
-    def __init__(self, *args: Any, alpha: float = 0.01, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        samples: int | None = None,
+        segments: int = 100,
+        chunk: int = 32,
+        seed: int = 0,
+        preset: Literal["paper"] | None = None,
+        alpha: float = 0.01,
+    ) -> None:
+        super().__init__(samples, segments, chunk, seed, preset)
         if alpha < 0:
             raise InputError(f"alpha: expected at least 0, got {alpha}")
         self.alpha = alpha
@@ -107,17 +125,17 @@ class LIME(SuperpixelMethod):
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, alpha={self.alpha})"
 
-    def explainer(self, model: nn.Module) -> captum.attr.Lime:
+    def explainer(self, logit: Callable[[Tensor], Tensor]) -> captum.attr.Lime:
         """Captum's LIME with this lasso."""
-        return captum.attr.Lime(model, interpretable_model=SkLearnLasso(alpha=self.alpha))
+        return captum.attr.Lime(logit, interpretable_model=SkLearnLasso(alpha=self.alpha))
 
 
 class KernelSHAP(SuperpixelMethod):
     """Shapley values by weighted linear regression (Lundberg and Lee, NeurIPS 2017); see the base class."""
 
-    def explainer(self, model: nn.Module) -> captum.attr.KernelShap:
+    def explainer(self, logit: Callable[[Tensor], Tensor]) -> captum.attr.KernelShap:
         """Captum's KernelSHAP."""
-        return captum.attr.KernelShap(model)
+        return captum.attr.KernelShap(logit)
 
 
 def superpixels(image: Tensor, segments: int) -> Tensor:
@@ -130,7 +148,7 @@ def superpixels(image: Tensor, segments: int) -> Tensor:
     Returns:
         Index of each pixel's superpixel, counted from 0 without gaps, int64, shape (H, W), on the image's device.
     """
-    picture = normalise(image[None])[0].permute(1, 2, 0).cpu().numpy().astype(np.float64)
+    picture = normalise(image[None].float())[0].permute(1, 2, 0).cpu().numpy().astype(np.float64)
     options = {"n_segments": segments, "compactness": 10, "sigma": 1, "start_label": 0}
     found: Sequence[int] = slic(picture, channel_axis=-1, convert2lab=picture.shape[2] == 3, **options)
     _, index = np.unique(np.asarray(found), return_inverse=True)

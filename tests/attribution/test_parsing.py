@@ -39,6 +39,7 @@ def test_no_method_is_allowed():
         ("GradCAM, GradCAM(stage=-1)", "'GradCAM, stage -1' is there twice"),
         ("LayerCAM(level=2)", "LayerCAM.*unexpected keyword argument 'level'"),
         ("RefineCAM", "missing 1 required"),
+        ("GradCAM(**{'stage': 0})", r"write arguments by name, without \*\*"),
         ("LayerCAM(stage=1+x)", "neither a method nor a plain value"),
         ("os.system('true')", "there is no 'os.system'"),
         ("RefineCAM(HalfCAM)", "RefineCAM works around a CAM"),

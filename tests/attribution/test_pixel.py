@@ -1,3 +1,5 @@
+import copy
+
 import captum.attr
 import pytest
 import torch
@@ -38,16 +40,21 @@ def test_integrated_gradients_equal_a_fine_sum(tiny_net, images, targets):
     torch.testing.assert_close(found, as_map(images * total), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("chunk", [5, 12, 1000])
-def test_chunk_does_not_change_the_map(chunk, tiny_net, images, targets):
+@pytest.mark.parametrize("chunk", [2, 5, 12, 1000])
+def test_chunk_bounds_the_forwards_and_does_not_change_the_map(chunk, tiny_net, images, targets):
     expected = IntegratedGradients(steps=20)(tiny_net, images, targets)
+    sizes = []
+    handle = tiny_net.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     found = IntegratedGradients(steps=20, chunk=chunk)(tiny_net, images, targets)
+    handle.remove()
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert max(sizes) <= chunk
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", BACKBONES)
 def test_deep_lift_equals_captum_on_a_network_without_in_place_modules(name, backbones, batch):
+    """New networks have no biases, so that captum's own rule holds for a pooling behind an activation, too."""
     found = DeepLift()(backbones[name], *batch)
     network = backbones[name]
     changed = [module for module in network.modules() if getattr(module, "inplace", False)]
@@ -64,6 +71,11 @@ def test_deep_lift_explains_the_whole_difference(name, backbones, batch):
     """Summation to delta: what a ReLU network's attributions must add up to; torchvision's runs each ReLU twice."""
     torch.manual_seed(0)
     network = torchvision.models.resnet18(num_classes=6).eval() if name == "torchvision" else backbones[name]
+    network = copy.deepcopy(network)
+    for module in network.modules():  # as trained: a zero image is not zero in every layer
+        for parameter in (getattr(module, key, None) for key in ("bias", "running_mean")):
+            if isinstance(parameter, torch.Tensor):
+                torch.nn.init.normal_(parameter, std=0.2)
     found = []
 
     class Kept(DeepLift):
@@ -91,7 +103,7 @@ def test_deep_lift_of_a_network_that_cannot_be_traced(images, targets):
         DeepLift()(network, images, targets)
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"chunk": 0}])
+@pytest.mark.parametrize("options", [{"steps": 0}, {"chunk": 0}, {"steps": 2.5}, {"chunk": True}])
 def test_bad_options(options):
-    with pytest.raises(ValueError, match="expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="expected a whole number, at least 1, got"):
         IntegratedGradients(**options)

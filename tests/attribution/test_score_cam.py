@@ -52,5 +52,5 @@ def test_no_more_than_a_chunk_goes_through_the_network(tiny_net, images, targets
 
 
 def test_bad_chunk():
-    with pytest.raises(ValueError, match="chunk: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="chunk: expected a whole number, at least 1, got 0"):
         ScoreCAM(chunk=0)
