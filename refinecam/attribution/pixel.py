@@ -82,7 +82,8 @@ class DeepLift(PixelMethod):
     as ``F.relu`` among it, the gradient goes as it is. Captum needs such a module to run once, not in place, and not on
     another one's output, and mixes the rows of a batch in some of them. So modules do not run in place for the time of
     the call, each gets a copy of its input, a network that runs one several times is traced, with a module for each
-    run, images go one by one, and everything is computed in float32.
+    run, images go one by one, and everything is computed in float32. The attributions then add up to the difference of
+    the logits, but for what captum's rule loses in max poolings whose windows overlap, as in a ResNet's stem.
     """
 
     def attribute(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:

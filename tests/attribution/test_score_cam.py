@@ -5,12 +5,13 @@ import torch
 from refinecam.attribution import RefineCAM, ScoreCAM
 from refinecam.attribution.method import normalise
 from tests.attribution.oracle import STAGES, TARGETS, by_oracle
-from tests.conftest import BACKBONES
+from tests.conftest import BACKBONES, SIZE
 
 
 @pytest.mark.parametrize(("name", "stage"), [*((name, 0) for name in BACKBONES), ("resnet18", 1)])
 def test_equals_the_oracle(name, stage, backbones):
-    batch = torch.randn(1, 3, 48, 48, generator=torch.Generator().manual_seed(5))
+    side = SIZE if "swin" in name else 48  # it knows its size
+    batch = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(5))
     expected = by_oracle(pytorch_grad_cam.ScoreCAM, backbones[name], name, batch, [STAGES[name][stage]])
     found = ScoreCAM(stage)(backbones[name], batch, torch.tensor(TARGETS[:1]))
     torch.testing.assert_close(found, normalise(expected), atol=1e-4, rtol=0)
