@@ -139,7 +139,8 @@ class ShapesDataModule(L.LightningDataModule):
             total=count,
             disable=getattr(rank_zero_only, "rank", 0) != 0,
         )
-        return Backgrounds(shown, self.transform.canvas, self.imputed, seed=self.seed, split=split)
+        augment = split == "train"
+        return Backgrounds(shown, self.transform.canvas, self.imputed, seed=self.seed, split=split, augment=augment)
 
     def _check_curriculum(self) -> None:
         """Find what is wrong with a later stage before the first one has cost its time."""
