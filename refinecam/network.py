@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, int64, nn
 
 from refinecam.errors import InputError
@@ -32,6 +33,19 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def check_gradients_possible() -> None:
+    """Refuse inference mode, in which no tensor can be differentiated, not even under ``torch.enable_grad()``.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "gradients are needed but inference mode is on: use torch.no_grad() instead, or, under Lightning, "
+            "Trainer(inference_mode=False)"
+        )
 
 
 def check_input(images: Tensor, targets: Tensor) -> None:

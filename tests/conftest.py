@@ -74,6 +74,12 @@ def backbones():
     return networks
 
 
+@pytest.fixture(scope="session")
+def batch():
+    """Three images for the backbones."""
+    return torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(5))
+
+
 @pytest.fixture
 def page_folder(tmp_path):
     """Six pages of two tiles each."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.layers import to_nchw
 from refinecam.errors import InputError
-from refinecam.network import check_input, check_logits, eval_mode
+from refinecam.network import check_gradients_possible, check_input, check_logits, eval_mode
 
 
 class LayerRecord(NamedTuple):
@@ -63,11 +63,7 @@ def differentiable_forward(
         InputError: for inference mode, a target out of range, or a layer that did not run.
     """
     check_input(image, target)
-    if torch.is_inference_mode_enabled():
-        raise InputError(
-            "gradients are needed but inference mode is on: use torch.no_grad() instead, or, under Lightning, "
-            "Trainer(inference_mode=False)"
-        )
+    check_gradients_possible()
     with eval_mode(model), recorded_outputs(model, layers) as outputs, torch.enable_grad():
         logits = model(image.clone())  # a first in-place module must not write into the caller's
         check_logits(logits, target)

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from refinecam.attribution.method import AttributionMethod, normalise
 from refinecam.errors import InputError, check_counts
-from refinecam.network import check_input, check_logits, eval_mode
+from refinecam.network import check_gradients_possible, check_input, check_logits, eval_mode
 
 
 class PixelMethod(AttributionMethod):
@@ -24,11 +24,7 @@ class PixelMethod(AttributionMethod):
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Map at the image's resolution; see :class:`~refinecam.attribution.method.AttributionMethod`."""
         check_input(image, target)
-        if torch.is_inference_mode_enabled():
-            raise InputError(
-                "gradients are needed but inference mode is on: use torch.no_grad() instead, or, under Lightning, "
-                "Trainer(inference_mode=False)"
-            )
+        check_gradients_possible()
         if not len(image):
             return image.new_zeros(0, 1, *image.shape[2:])
         with eval_mode(model), torch.enable_grad(), warnings.catch_warnings():

@@ -3,6 +3,7 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import InitVar, dataclass
 from typing import Literal
 
 import captum.attr
@@ -21,6 +22,7 @@ PRESETS = {"paper": 25}
 """Samples of named presets: the paper's code leaves captum's default, far too few for 100 segments."""
 
 
+@dataclass(eq=False)
 class SuperpixelMethod(AttributionMethod):
     """Which superpixels the class score needs, from a linear model of many images with some of them set to zero.
 
@@ -36,25 +38,19 @@ class SuperpixelMethod(AttributionMethod):
         preset: ``"paper"`` for the samples of the paper's code, 25.
     """
 
-    def __init__(
-        self,
-        samples: int | None = None,
-        segments: int = 100,
-        chunk: int = 32,
-        seed: int = 0,
-        preset: Literal["paper"] | None = None,
-    ) -> None:
+    samples: int | None = None
+    segments: int = 100
+    chunk: int = 32
+    seed: int = 0
+    preset: InitVar[Literal["paper"] | None] = None
+
+    def __post_init__(self, preset: str | None) -> None:
         if preset not in (None, *PRESETS):
             raise InputError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
-        if preset is not None and samples is not None:
+        if preset is not None and self.samples is not None:
             raise InputError(f"samples: the preset {preset!r} has its own, so leave one of the two out")
-        self.samples = PRESETS[preset] if preset else samples
-        check_counts(segments=segments, chunk=chunk, samples=1 if self.samples is None else self.samples)
-        self.segments, self.chunk, self.seed = segments, chunk, seed
-
-    def __repr__(self) -> str:
-        options = f"samples={self.samples}, segments={self.segments}, chunk={self.chunk}, seed={self.seed}"
-        return f"{type(self).__name__}({options})"
+        self.samples = PRESETS[preset] if preset else self.samples
+        check_counts(segments=self.segments, chunk=self.chunk, samples=1 if self.samples is None else self.samples)
 
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Map that is constant on each superpixel; see :class:`~refinecam.attribution.method.AttributionMethod`."""
@@ -99,31 +95,22 @@ class SuperpixelMethod(AttributionMethod):
         """Captum's part of the work."""
 
 
+@dataclass(eq=False)
 class LIME(SuperpixelMethod):
     """Weights of a sparse linear model fitted near the image (Ribeiro et al., KDD 2016); see the base class.
 
     Args:
         alpha: penalty of the lasso, in units of the logit; captum's default. If no superpixel moves the logit by more,
             the map is 0 everywhere.
-        samples, segments, chunk, seed, preset: as in the base class.
+        samples, segments, chunk, seed, preset: as in the base class, before ``alpha``.
     """
 
-    def __init__(
-        self,
-        samples: int | None = None,
-        segments: int = 100,
-        chunk: int = 32,
-        seed: int = 0,
-        preset: Literal["paper"] | None = None,
-        alpha: float = 0.01,
-    ) -> None:
-        super().__init__(samples, segments, chunk, seed, preset)
-        if alpha < 0:
-            raise InputError(f"alpha: expected at least 0, got {alpha}")
-        self.alpha = alpha
+    alpha: float = 0.01
 
-    def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, alpha={self.alpha})"
+    def __post_init__(self, preset: str | None) -> None:
+        super().__post_init__(preset)
+        if self.alpha < 0:
+            raise InputError(f"alpha: expected at least 0, got {self.alpha}")
 
     def explainer(self, logit: Callable[[Tensor], Tensor]) -> captum.attr.Lime:
         """Captum's LIME with this lasso."""

@@ -1,0 +1,138 @@
+"""Stages, layers by name, and the layouts of what they put out."""
+
+import pytest
+import timm
+import torch
+import torchvision
+
+from refinecam.attribution import GradCAM, LayerCAM, RefineCAM
+from refinecam.attribution.layers import stage_layers
+from tests.attribution.oracle import STAGES, TARGETS
+from tests.conftest import BACKBONES
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_stages_are_those_of_the_protocol(name, backbones):
+    assert stage_layers(backbones[name]) == STAGES[name]
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (7, r"no stage 7; there are 0 \(layer1\), 1 \(layer2\)"),
+        ("layer9", "no layer named 'layer9'; there are, for example"),
+        ("global_pool.flatten", "no map in layout NCHW"),
+        ("fc", "no map in layout NHWC"),
+        (1.5, "stage: expected an index or a layer's name, got 1.5"),
+        (None, "stage: expected an index or a layer's name, got None"),
+    ],
+)
+def test_bad_stage(stage, message, backbones, batch):
+    with pytest.raises(ValueError, match=message):
+        GradCAM(stage)(backbones["resnet18"], batch, torch.tensor(TARGETS))
+
+
+def test_model_without_stages(tiny_net, images, targets):
+    with pytest.raises(ValueError, match="TinyNet does not describe its stages; give layers by name"):
+        GradCAM()(tiny_net, images, targets)
+
+
+def test_layer_that_does_not_run(tiny_net, images, targets):
+    tiny_net.unused = torch.nn.Conv2d(3, 3, 1)
+    with pytest.raises(ValueError, match="layer 'unused' did not run"):
+        GradCAM("unused")(tiny_net, images, targets)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("swin_tiny_patch4_window7_224", "patch_embed.proj"),
+        ("swin_tiny_patch4_window7_224", "layers.2"),
+        ("convnext_tiny", "stages.0.blocks.1.norm"),
+        ("convnext_tiny", "stages.0.blocks.1.mlp"),
+        ("convnext_tiny", "stages.1.downsample.0"),
+        ("vgg11", "features.4"),
+    ],
+)
+def test_layers_of_any_layout_give_square_maps(name, layer, backbones, batch):
+    raw = GradCAM().raw(backbones[name], batch, torch.tensor(TARGETS), [layer])[0]
+    assert raw.shape[1] == 1
+    assert raw.shape[2] == raw.shape[3]
+
+
+class TinyTransformer(torch.nn.Module):
+    """Patches of 4 px, a class token and a register before them, one mixing layer that does not say its layout."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 8, 4, 4)
+        self.extra = torch.nn.Parameter(torch.randn(1, 2, 8))
+        self.mix = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.rearranged = torch.nn.Identity()
+        self.head = torch.nn.Linear(8, 6)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = self.mix(torch.cat([self.extra.expand(len(x), -1, -1), tokens], 1))
+        grid = self.rearranged(tokens[:, 2:].unflatten(1, (x.shape[2] // 4, x.shape[3] // 4)))
+        return self.head(grid.mean((1, 2)))
+
+
+def test_declared_layouts_give_the_map_of_the_same_values(images, targets):
+    torch.manual_seed(0)
+    network = TinyTransformer().eval()
+    by_tokens = LayerCAM("mix", layout="2+tokens")(network, images, targets)
+    by_grid = LayerCAM("rearranged", layout="NHWC")(network, images, targets)
+    assert by_tokens.shape == (5, 1, 24, 32)
+    torch.testing.assert_close(by_tokens, by_grid)
+    with pytest.raises(ValueError, match='say so: layout="tokens"'):
+        LayerCAM("mix")(network, images, targets)
+    with pytest.raises(ValueError, match=r"the 50 tokens of layer 'mix', 0 of them before .* make no grid .* 24x32"):
+        LayerCAM("mix", layout="tokens")(network, images, targets)
+    with pytest.raises(ValueError, match=r"layout: expected .*, got 'NWHC'"):
+        GradCAM(layout="NWHC")
+
+
+@pytest.mark.parametrize("size", [(96, 96), (96, 128)])
+def test_swins_second_norm(size):
+    """timm's Swin makes tokens of its stages there."""
+    torch.manual_seed(0)
+    network = timm.create_model(BACKBONES[2], pretrained=False, num_classes=6, img_size=size).eval()
+    layers = ["layers.0.blocks.1.norm2", "layers.3.blocks.1.norm2"]
+    raw = GradCAM().raw(network, torch.randn(2, 3, *size), torch.tensor([1, 2]), layers)
+    assert [tuple(m.shape[2:]) for m in raw] == [(size[0] // 4, size[1] // 4), (size[0] // 32, size[1] // 32)]
+
+
+def test_a_layout_that_cannot_be_right_is_refused(backbones, batch):
+    """Inside of ConvNeXt's MLPs channels are last, which nothing tells; torchvision's 2d norm is a LayerNorm."""
+    network, target = backbones["convnext_tiny"], torch.tensor(TARGETS)
+    with pytest.raises(ValueError, match=r"layer 'stages.0.blocks.1.mlp.act' .* has not the proportions of 96x96"):
+        GradCAM("stages.0.blocks.1.mlp.act")(network, batch, target)
+    raw = GradCAM(layout="NHWC").raw(network, batch, target, ["stages.0.blocks.1.mlp.act"])[0]
+    assert raw.shape == (3, 1, 24, 24)
+    network = torchvision.models.convnext_tiny(num_classes=6).eval()
+    assert GradCAM().raw(network, batch, target, ["features.0.1"])[0].shape == (3, 1, 24, 24)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (224, 320)])
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("resnet50", (56, 28, 14, 7)),
+        ("efficientnet_b0", (56, 28, 14, 7)),
+        ("mobilenetv3_small_100", (56, 28, 14, 7)),
+        ("densenet121", (56, 28, 14, 7)),
+        ("vit_tiny_patch16_224", (14, 14, 14, 14)),
+    ],
+)
+def test_stages_of_other_networks(name, sides, size):
+    """Layers come from what timm says of the network, also for images that are not square."""
+    torch.manual_seed(0)
+    options = {"dynamic_img_size": True} if name.startswith("vit") else {}
+    network = timm.create_model(name, pretrained=False, num_classes=6, **options).eval()
+    image, target = torch.randn(1, 3, *size), torch.tensor([2])
+    layers = stage_layers(network)
+    raw = GradCAM().raw(network, image, target, layers)
+    assert [tuple(m.shape[2:]) for m in raw] == [(side, side * size[1] // size[0]) for side in sides]
+    assert all(m.abs().max() > 0 for m in raw)
+    assert RefineCAM(LayerCAM())(network, image, target).shape == (1, 1, *size)
