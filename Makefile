@@ -38,6 +38,7 @@ lint: $(STAMP)  ## format and fix what can be fixed
 
 benchmark: $(STAMP)  ## print how fast data, maps and scores are
 	$(RUN) -m tests.benchmarks.run
+	$(RUN) -m tests.benchmarks.attribution
 	$(RUN) -m tests.benchmarks.training
 
 tensorboard: $(STAMP)  ## look at the demo's curves and pictures

@@ -8,12 +8,12 @@ class InputError(ValueError):
     """
 
 
-def check_counts(**values: int) -> None:
-    """Refuse what is no whole number of at least 1.
+def check_counts(**values: int | None) -> None:
+    """Refuse what is neither None nor a whole number of at least 1.
 
     Raises:
         InputError: naming the argument.
     """
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InputError(f"{name}: expected a whole number, at least 1, got {value!r}")

@@ -35,6 +35,22 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def default_chunk(images: Tensor) -> int:
+    """How many images go through a network at once where nobody says: what a CPU's cache holds, more elsewhere."""
+    return 16 if images.device.type == "cpu" else 128
+
+
+def fast_forward(model: nn.Module, images: Tensor) -> Any:
+    """Run the model on images, without gradients, in the memory layout that is fastest.
+
+    On a CPU that is channels last, for timm's networks; others may take it amiss (``view`` does), so theirs is kept.
+    """
+    if images.device.type == "cpu" and hasattr(model, "pretrained_cfg"):
+        images = images.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        return model(images)
+
+
 def check_gradients_possible() -> None:
     """Refuse inference mode, in which no tensor can be differentiated, not even under ``torch.enable_grad()``.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from refinecam.attribution.capture import LayerRecord, record_layers
-from refinecam.attribution.layers import check_layout, layers_of
+from refinecam.attribution.layers import check_layout, layers_of, stage_layers
 from refinecam.attribution.method import AttributionMethod, upsample
 
 EPSILON = 1e-6
@@ -41,8 +41,24 @@ class CAM(AttributionMethod):
 
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Map at ``stage``, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
-        (raw,) = self.raw(model, image, target, self.layers(model))
-        return upsample(raw.relu(), image.shape[2:])
+        return self.maps(model, image, target, self.layers(model))[0]
+
+    def maps(
+        self, model: nn.Module, image: Tensor, target: Tensor, stages: Sequence[int | str] | None = None
+    ) -> list[Tensor]:
+        """Maps at several stages from the network's work for one: a forward and a backward for most CAMs.
+
+        Args:
+            model: classifier, images to logits (N, K). Left exactly as it was.
+            image: normalised images, shape (N, C, H, W).
+            target: class of each image, int64, shape (N,).
+            stages: indices from shallow (0) to deep (-1) or layers' names; None for all stages, shallow to deep.
+
+        Returns:
+            For each stage, maps of shape (N, 1, H, W) in [0, 1], as from a CAM at that stage.
+        """
+        layers = stage_layers(model) if stages is None else layers_of(model, stages)
+        return [upsample(raw.relu(), image.shape[2:]) for raw in self.raw(model, image, target, layers)]
 
     @abstractmethod
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:

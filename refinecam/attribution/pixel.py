@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from refinecam.attribution.method import AttributionMethod, normalise
 from refinecam.errors import InputError, check_counts
-from refinecam.network import check_gradients_possible, check_input, check_logits, eval_mode
+from refinecam.network import check_gradients_possible, check_input, check_logits, default_chunk, eval_mode
 
 
 class PixelMethod(AttributionMethod):
@@ -50,10 +50,11 @@ class IntegratedGradients(PixelMethod):
 
     Args:
         steps: points of the Gauss-Legendre quadrature.
-        chunk: images that go through the network at once; bounds the memory and does not change the map.
+        chunk: images that go through the network at once; bounds the memory and does not change the map. None takes
+            what suits the device.
     """
 
-    def __init__(self, steps: int = 50, chunk: int = 64) -> None:
+    def __init__(self, steps: int = 50, chunk: int | None = None) -> None:
         check_counts(steps=steps, chunk=chunk)
         self.steps, self.chunk = steps, chunk
 
@@ -62,11 +63,12 @@ class IntegratedGradients(PixelMethod):
 
     def attribute(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """From ``steps`` forwards and backwards an image."""
+        chunk = self.chunk or default_chunk(image)
         parts = [  # captum takes at least one step of all images at once
             captum.attr.IntegratedGradients(_Checked(model, classes)).attribute(
-                images, target=classes, n_steps=self.steps, internal_batch_size=self.chunk
+                images, target=classes, n_steps=self.steps, internal_batch_size=chunk
             )
-            for images, classes in zip(image.split(self.chunk), target.split(self.chunk), strict=True)
+            for images, classes in zip(image.split(chunk), target.split(chunk), strict=True)
         ]
         return torch.cat(parts)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.layers import layers_of, stage_layers
-from refinecam.attribution.method import AttributionMethod, normalise, upsample
+from refinecam.attribution.method import AttributionMethod, normalise
 from refinecam.errors import InputError
 
 Aggregator = Literal["product", "geometric_mean", "inverse_exp_mean", "identity"]
@@ -59,8 +59,7 @@ class RefineCAM(AttributionMethod):
 
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Refined map, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
-        maps = self.cam.raw(model, image, target, self.layers(model))
-        return normalise(aggregate([upsample(m.relu(), image.shape[2:]) for m in maps], self.aggregator))
+        return normalise(aggregate(self.cam.maps(model, image, target, self.layers(model)), self.aggregator))
 
     def layers(self, model: nn.Module) -> list[str]:
         """The factors: the chosen stage and all deeper ones."""

@@ -11,7 +11,7 @@ from refinecam.attribution.capture import check_layers_ran, recorded_outputs
 from refinecam.attribution.layers import to_nchw
 from refinecam.attribution.method import normalise
 from refinecam.errors import check_counts
-from refinecam.network import check_input, check_logits, eval_mode
+from refinecam.network import check_input, check_logits, default_chunk, eval_mode, fast_forward
 
 
 class ScoreCAM(CAM):
@@ -24,16 +24,17 @@ class ScoreCAM(CAM):
     Args:
         stage: index from shallow (0) to deep (-1, the default), or a layer's name.
         layout: as for every :class:`~refinecam.attribution.cams.CAM`.
-        chunk: masked images that go through the network at once; bounds the memory and does not change the map.
+        chunk: masked images that go through the network at once; bounds the memory and does not change the map. None
+            takes what suits the device.
     """
 
-    def __init__(self, stage: int | str = -1, layout: str | None = None, chunk: int = 64) -> None:
+    def __init__(self, stage: int | str = -1, layout: str | None = None, chunk: int | None = None) -> None:
         super().__init__(stage, layout)
         check_counts(chunk=chunk)
         self.chunk = chunk
 
     def _arguments(self) -> list[str]:
-        return [*super()._arguments(), f"chunk={self.chunk}"]
+        return [*super()._arguments(), *([f"chunk={self.chunk}"] if self.chunk else [])]
 
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
         """Maps at the layers' own resolution; see :class:`~refinecam.attribution.cams.CAM`."""
@@ -50,10 +51,11 @@ class ScoreCAM(CAM):
         count, channels = activation.shape[:2]
         small = activation.reshape(count * channels, 1, *activation.shape[2:])
         owner = torch.arange(count, device=image.device).repeat_interleave(channels)
+        chunk = self.chunk or default_chunk(image)
         scores = []
-        for rows, owners in zip(small.split(self.chunk), owner.split(self.chunk), strict=True):
+        for rows, owners in zip(small.split(chunk), owner.split(chunk), strict=True):
             masks = normalise(F.interpolate(rows, size=image.shape[2:], mode="bilinear", align_corners=True))
-            logits = model(image[owners] * masks)
+            logits = fast_forward(model, image[owners] * masks)
             scores.append(logits.gather(1, target[owners, None]).squeeze(1))
         stacked = torch.cat(scores) if scores else activation.new_zeros(0)
         return stacked.float().reshape(count, channels, 1, 1).softmax(1)

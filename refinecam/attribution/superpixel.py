@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.method import AttributionMethod, normalise
 from refinecam.errors import InputError, check_counts
-from refinecam.network import check_input, check_logits, eval_mode
+from refinecam.network import check_input, check_logits, default_chunk, eval_mode, fast_forward
 from refinecam.seeding import content_keys, generator
 
 PRESETS = {"paper": 25}
@@ -33,14 +33,15 @@ class SuperpixelMethod(AttributionMethod):
     Args:
         samples: perturbed images for each image; None for ten times as many as superpixels.
         segments: superpixels wished for; SLIC finds about as many.
-        chunk: perturbed images that go through the network at once; bounds the memory and does not change the map.
+        chunk: perturbed images that go through the network at once; bounds the memory and does not change the map. None
+            takes what suits the device.
         seed: seed of the draws.
         preset: ``"paper"`` for the samples of the paper's code, 25.
     """
 
     samples: int | None = None
     segments: int = 100
-    chunk: int = 32
+    chunk: int | None = None
     seed: int = 0
     preset: InitVar[Literal["paper"] | None] = None
 
@@ -50,7 +51,7 @@ class SuperpixelMethod(AttributionMethod):
         if preset is not None and self.samples is not None:
             raise InputError(f"samples: the preset {preset!r} has its own, so leave one of the two out")
         self.samples = PRESETS[preset] if preset else self.samples
-        check_counts(segments=self.segments, chunk=self.chunk, samples=1 if self.samples is None else self.samples)
+        check_counts(samples=self.samples, segments=self.segments, chunk=self.chunk)
 
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Map that is constant on each superpixel; see :class:`~refinecam.attribution.method.AttributionMethod`."""
@@ -77,7 +78,7 @@ class SuperpixelMethod(AttributionMethod):
         broken = []
 
         def logit(perturbed: Tensor) -> Tensor:
-            values = model(perturbed)[:, target]
+            values = fast_forward(model, perturbed)[:, target]
             broken.append(not values.isfinite().all())
             return values.nan_to_num(0, 0, 0)
 
@@ -85,7 +86,7 @@ class SuperpixelMethod(AttributionMethod):
             image,
             feature_mask=index[None, None],
             n_samples=self.samples or 10 * max(self.segments, found),
-            perturbations_per_eval=self.chunk,
+            perturbations_per_eval=self.chunk or default_chunk(image),
             return_input_shape=False,
         )
         return weights[0].abs()[index] * (torch.nan if any(broken) else 1)

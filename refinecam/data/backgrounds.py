@@ -86,7 +86,7 @@ def turn_and_zoom(image: Image, size: int, rng: Generator) -> Image:
     height, width = image.shape[:2]
     centre = (rng.uniform(0.25, 0.75, 2) * (width, height)).tolist()
     matrix = cv2.getRotationMatrix2D(centre, angle, scale)
-    matrix[:, 2] += size / 2 - np.array(centre)
+    matrix = matrix + np.column_stack([np.zeros((2, 2)), size / 2 - np.array(centre)])
     turned = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(turned, np.uint8)
 

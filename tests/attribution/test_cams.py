@@ -8,7 +8,7 @@ import torch
 from pytorch_grad_cam.refine_cam import RefineCAM as OracleRefineCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from refinecam.attribution import GradCAM, GradCAMPlusPlus, LayerCAM, RefineCAM
+from refinecam.attribution import GradCAM, GradCAMPlusPlus, GuidedGradCAM, LayerCAM, RefineCAM, ScoreCAM
 from refinecam.attribution.method import normalise
 from tests.attribution.oracle import STAGES, TARGETS, by_oracle
 from tests.conftest import BACKBONES
@@ -39,6 +39,17 @@ def test_refined_map_equals_the_oracle(cam, name, backbones, batch):
         base.activations_and_grads.release()
     found = RefineCAM(cam())(network, batch, torch.tensor(TARGETS))
     torch.testing.assert_close(found, normalise(expected), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("cam", [LayerCAM(), GuidedGradCAM(), ScoreCAM()], ids=repr)
+def test_maps_of_all_stages_are_those_of_each(cam, backbones, batch):
+    network, images, targets = backbones["resnet18"], batch[:1, :, :48, :48], torch.tensor(TARGETS[:1])
+    found = cam.maps(network, images, targets)
+    for stage, maps in enumerate(found):
+        torch.testing.assert_close(maps, type(cam)(stage)(network, images, targets))
+    assert len(found) == 4
+    for maps, expected in zip(cam.maps(network, images, targets, [-1, "layer2"]), (found[3], found[1]), strict=True):
+        torch.testing.assert_close(maps, expected)
 
 
 def test_record_survives_an_in_place_activation(tiny_net, images, targets):

@@ -48,3 +48,24 @@ def test_no_method_is_allowed():
 def test_bad_text(text, message):
     with pytest.raises(ValueError, match=message):
         parse_methods(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("ScoreCAM(stage=1, chunk=8)", "ScoreCAM"),
+        ('GuidedGradCAM("layer2", layout="NHWC")', "GuidedGradCAM"),
+        ('RefineCAM(ShapleyCAM, "inverse_exp_mean", layers=["a", "b"])', "RefineCAM(ShapleyCAM, a, b)"),
+        ("IntegratedGradients(steps=20)", "IntegratedGradients(steps=20)"),
+        ("LIME(samples=300, alpha=0.1)", "LIME(samples=300, alpha=0.1)"),
+        ('KernelSHAP(preset="paper", segments=50)', "KernelSHAP(samples=25, segments=50)"),
+        ("DeepLift", "DeepLift"),
+        ("InputXGradient()", "InputXGradient"),
+        ("RandomCAM(seed=4)", "RandomCAM(seed=4)"),
+    ],
+)
+def test_options_are_kept_and_named(text, name):
+    (method,) = parse_methods(text)
+    assert method.name == name
+    (again,) = parse_methods(repr(method))
+    assert (repr(again), again.title) == (repr(method), method.title)

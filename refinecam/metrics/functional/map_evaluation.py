@@ -13,11 +13,10 @@ from refinecam.metrics.functional.cosine_similarity import cosine_similarity
 from refinecam.metrics.functional.formulas import check_maps, harmonic_mean, pearson, relative_drop, undefined
 from refinecam.metrics.functional.imputation import identities, noise_field
 from refinecam.metrics.functional.ranking import check_percentiles, missing_pixels, relevance_ranks
-from refinecam.network import check_input, check_logits, eval_mode
+from refinecam.network import check_input, check_logits, default_chunk, eval_mode, fast_forward
 
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 PERCENTILES = (20, 40, 60, 80)
-COPIES_AT_ONCE = 64
 
 
 class MapEvaluation:
@@ -106,7 +105,7 @@ class MapEvaluation:
     @cached_property
     def road(self) -> Tensor:
         """See :func:`~refinecam.metrics.functional.road`."""
-        step = max(1, COPIES_AT_ONCE // (2 * len(self.percentiles)))
+        step = max(1, default_chunk(self.images) // (2 * len(self.percentiles)))
         keys = identities(self.images, self.index)
         parts = [self._road(slice(i, i + step), keys[i : i + step]) for i in range(0, len(self.images), step)]
         road = torch.cat(parts) if parts else self.clean_confidence
@@ -135,9 +134,8 @@ class MapEvaluation:
         confidence = self._confidence(filled.flatten(0, 1), targets).unflatten(0, (-1, 2, copies // 2))
         return (confidence[:, 0] - confidence[:, 1]).mean(1)
 
-    @torch.no_grad()
     def _confidence(self, images: Tensor, targets: Tensor) -> Tensor:
         with eval_mode(self.model):
-            logits = self.model(images)
+            logits = fast_forward(self.model, images)
         check_logits(logits, targets)
         return logits.float().softmax(1).gather(1, targets[:, None]).squeeze(1)
