@@ -5,6 +5,7 @@ size, on the number of workers or processes, or on the order; the global generat
 """
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
@@ -39,3 +40,10 @@ def content_keys(images: Tensor) -> list[int]:
     3
     """
     return [zlib.crc32(row.numpy().tobytes()) for row in images.detach().float().cpu().contiguous()]
+
+
+def identities(images: Tensor, index: Sequence[int] | Tensor | None) -> list[int]:
+    """Identity of each image: its index, or where none is known a checksum of its values."""
+    if index is None:
+        return content_keys(images)
+    return index.tolist() if isinstance(index, Tensor) else list(index)

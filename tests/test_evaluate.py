@@ -32,7 +32,8 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
         "All1sCAM",
     ]
     assert table["stage"].unique().tolist() == ["-1", "0", ""]
-    scores = ["cosine_similarity", "average_drop", "complexity", "coherency", "adcc", "road", "arcc"]
+    scores = ["cosine_similarity", "pointing_game", "mass_accuracy", "roc_auc", "iou", "average_drop"]
+    scores += ["increase_in_confidence", "complexity", "coherency", "adcc", "road", "arcc"]
     names = ["index", "method", "stage", "aggregator", "label", "predicted", "target", "skipped"]
     assert table.columns.tolist() == [*names, *scores]
     assert (table["target"] == table["label"]).all()

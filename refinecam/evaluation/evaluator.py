@@ -12,29 +12,11 @@ from refinecam.errors import InputError
 from refinecam.evaluation.accuracy import accuracy_rows, prediction_rows
 from refinecam.evaluation.report import SummaryRow, method_columns, write_report
 from refinecam.evaluation.results import ResultsFolder
-from refinecam.metrics import (
-    ADCC,
-    ARCC,
-    ROAD,
-    AverageDrop,
-    Coherency,
-    Complexity,
-    CosineSimilarity,
-    MapEvaluation,
-    PerImageMean,
-)
+from refinecam.evaluation.scores import GROUND_TRUTH, LABEL_FREE, SCORES
+from refinecam.metrics import MapEvaluation, PerImageMean
 from refinecam.metrics.functional import PERCENTILES, check_percentiles
+from refinecam.metrics.functional.map_evaluation import Ranking
 from refinecam.models import build_network, create_backbone, read_weights
-
-SCORES: dict[str, type[PerImageMean]] = {
-    "cosine_similarity": CosineSimilarity,
-    "average_drop": AverageDrop,
-    "complexity": Complexity,
-    "coherency": Coherency,
-    "adcc": ADCC,
-    "road": ROAD,
-    "arcc": ARCC,
-}
 
 
 class Evaluator(L.LightningModule):
@@ -48,7 +30,10 @@ class Evaluator(L.LightningModule):
             weights.
         methods: attribution methods as one writes them in Python, separated by commas or as a list: ``GradCAM``,
             ``LayerCAM(stage=0)``, ``RefineCAM(LayerCAM)``, ``RandomCAM``. With none, the classifier alone is evaluated.
-        scores: names of the scores; null for all that the data allows.
+        scores: names of the scores; null for all that the data allows. With ground truth: ``cosine_similarity``,
+            ``pointing_game``, ``mass_accuracy``, ``roc_auc``, ``iou``; without: ``average_drop``,
+            ``increase_in_confidence``, ``complexity``, ``coherency``, ``adcc``, ``road``, ``arcc``. ``insertion`` and
+            ``deletion``, which cost more than all others together, come only by name.
         target: class to explain: the true ``label`` or the ``predicted`` one.
         only_correct: score only images that are classified correctly; the others are counted as skipped.
         output: folder for the per-image tables, the summary and the figure.
@@ -56,6 +41,7 @@ class Evaluator(L.LightningModule):
         percentiles: shares of pixels, in percent, that ROAD takes away.
         noise: standard deviation of ROAD's noise, in normalised units.
         seed: seed of ROAD's draws.
+        ranking: ``exact`` shares, or ``percentile``, grad-cam's rule, for comparisons with it.
         figure_images: images shown in the figure.
     """
 
@@ -72,6 +58,7 @@ class Evaluator(L.LightningModule):
         percentiles: tuple[float, ...] = PERCENTILES,
         noise: float = 0.01,
         seed: int = 0,
+        ranking: Ranking = "exact",
         figure_images: int = 6,
     ) -> None:
         super().__init__()
@@ -81,7 +68,12 @@ class Evaluator(L.LightningModule):
         if unknown:
             raise InputError(f"scores: there is no {unknown[0]!r}; there are {', '.join(SCORES)}")
         self.target, self.only_correct, self.figure_images = target, only_correct, figure_images
-        self.road_options: dict[str, Any] = {"percentiles": percentiles, "noise": noise, "seed": seed}
+        self.road_options: dict[str, Any] = {
+            "percentiles": percentiles,
+            "noise": noise,
+            "seed": seed,
+            "ranking": ranking,
+        }
         self.results = ResultsFolder(output)
         if checkpoint is not None:
             weights = read_weights(checkpoint, backbone, image_size)
@@ -129,7 +121,7 @@ class Evaluator(L.LightningModule):
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Explain and score one batch by every method."""
         if not self.metrics:
-            self.names = self.scores or [name for name in SCORES if name != "cosine_similarity" or "mask" in batch]
+            self.names = self.scores or [*(GROUND_TRUTH if "mask" in batch else ()), *LABEL_FREE]
             self.metrics = [[SCORES[name]().to(self.device) for name in self.names] for _ in self.methods]
         logits = self.network(batch["image"])
         predicted = logits.argmax(1)
@@ -193,9 +185,10 @@ class Evaluator(L.LightningModule):
         which = f"{skipped} misclassified ones skipped" if self.only_correct else "all of them scored"
         shares = ", ".join(f"{share:g}" for share in self.road_options["percentiles"])
         noise = self.road_options["noise"]
+        rule = "" if self.road_options["ranking"] == "exact" else ", by grad-cam's percentile rule"
         return (
             f"{which}; the {self.target} class explained; mean ± std of the "
-            f"per-image scores. ROAD: mean over {shares}% of LeRF minus MoRF, not halved, noise {noise:g}."
+            f"per-image scores. ROAD: mean over {shares}% of LeRF minus MoRF, not halved, noise {noise:g}{rule}."
         )
 
     def _keep_maps(self, batch: dict[str, Tensor], rows: Tensor, maps: dict[str, Tensor]) -> None:

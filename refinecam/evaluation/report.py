@@ -14,6 +14,7 @@ from refinecam.attribution import AttributionMethod
 from refinecam.evaluation.accuracy import AccuracyRow, accuracy_data, accuracy_markdown
 from refinecam.evaluation.figures import overlay_figure
 from refinecam.evaluation.results import ResultsFolder
+from refinecam.evaluation.scores import GROUND_TRUTH
 from refinecam.metrics import Summary
 
 
@@ -98,7 +99,18 @@ def method_columns(method: AttributionMethod) -> dict[str, str]:
 
 
 def summary_markdown(rows: Sequence[SummaryRow]) -> str:
-    """One line a method: mean ± std of every score, how many images were scored, how many had no score."""
+    """One line a method: mean ± std of every score, how many images were scored, how many had no score.
+
+    Scores that compare with the ground truth have a table of their own.
+    """
+    with_truth = [row for row in rows if row.score in GROUND_TRUTH]
+    without = [row for row in rows if row.score not in GROUND_TRUTH]
+    if not (with_truth and without):
+        return _markdown(rows)
+    return f"With ground truth:\n\n{_markdown(with_truth)}\nWithout:\n\n{_markdown(without)}"
+
+
+def _markdown(rows: Sequence[SummaryRow]) -> str:
     scores = list(dict.fromkeys(row.score for row in rows))
     lines = ["| method | stage | " + " | ".join(scores) + " | scored | undefined |", "|" + "---|" * (len(scores) + 4)]
     for method in dict.fromkeys(row.method for row in rows):

@@ -27,6 +27,10 @@ def test_summary():
         "| GradCAM | -1 | 0.500 ± 0.250 | 0.125 ± 0.250 | 9 | 1 |",
         "| RefineCAM(LayerCAM), product | 0 | 0.500 ± 0.250 | 0.125 ± 0.250 | 9 | 1 |",
     ]
+    truth = [SummaryRow(row.method, "iou", row.summary) for row in ROWS[::2]]
+    assert summary_markdown([*ROWS, *truth]) == "\n".join(
+        ["With ground truth:\n", summary_markdown(truth), "Without:\n", summary_markdown(ROWS)]
+    )
 
 
 def test_rows_of_all_processes_are_merged_in_order(tmp_path):

@@ -45,6 +45,26 @@ def test_road(case):
     np.testing.assert_allclose(found.numpy(), expected, atol=5e-3)
 
 
+def test_percentile_rule_is_the_oracles(case):
+    """On maps whose pixels are mostly equal, too, where exact shares give another score."""
+    network, images, targets = case
+    smooth = normalise(images.mean(1, keepdim=True))
+    steps = (smooth * 4).round() / 4
+    sparse = (smooth - 0.7).clamp(min=0) / 0.3
+    oracle = oracle_road.ROADCombined([20, 50, 60, 80, 90])
+    chosen = [ClassifierOutputSoftmaxTarget(t) for t in targets.tolist()]
+    for maps in (smooth, steps, normalise(sparse)):
+        with torch.no_grad():
+            expected = 2 * np.array(oracle(images, maps[:, 0].numpy(), chosen, network))
+        options = {"percentiles": (80, 50, 40, 20, 10), "noise": 0}  # the oracle's count what stays
+        found = road(network, images, targets, maps, ranking="percentile", **options)
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+        if maps is not smooth:
+            assert (found - road(network, images, targets, maps, **options)).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="ranking: expected one of exact, percentile, got 'rank'"):
+        road(network, images, targets, smooth, ranking="rank")
+
+
 def test_arcc(case):
     network, images, targets = case
     cam = GradCAMPlusPlus(stage=1)

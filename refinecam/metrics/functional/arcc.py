@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from refinecam.metrics.functional.map_evaluation import PERCENTILES, MapEvaluation, Method
+from refinecam.metrics.functional.map_evaluation import PERCENTILES, MapEvaluation, Method, Ranking
 
 
 def arcc(
@@ -17,6 +17,7 @@ def arcc(
     noise: float = 0.01,
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
+    ranking: Ranking = "exact",
 ) -> Tensor:
     r"""ROAD, Coherency and Complexity in one (How to Evaluate and Refine your CAM, ICPR 2026).
 
@@ -36,6 +37,7 @@ def arcc(
         noise: likewise.
         seed: likewise.
         index: likewise.
+        ranking: likewise.
 
     Returns:
         Shape (N,), in [0, 1]; higher is better. NaN where the map is constant.
@@ -44,5 +46,5 @@ def arcc(
         InputError: if shapes or ranges do not fit.
     """
     return MapEvaluation(
-        model, images, targets, maps, cam, percentiles=percentiles, noise=noise, seed=seed, index=index
+        model, images, targets, maps, cam, percentiles=percentiles, noise=noise, seed=seed, index=index, ranking=ranking
     ).arcc

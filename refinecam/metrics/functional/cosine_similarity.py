@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from refinecam.errors import InputError
-from refinecam.metrics.functional.formulas import check_maps
+from refinecam.metrics.functional.formulas import check_masks
 
 
 def cosine_similarity(maps: Tensor, masks: Tensor) -> Tensor:
@@ -26,10 +25,6 @@ def cosine_similarity(maps: Tensor, masks: Tensor) -> Tensor:
     >>> cosine_similarity(torch.ones(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))
     tensor([0.5000])
     """
-    check_maps(maps)
-    if masks.shape != maps.shape:
-        raise InputError(f"masks: expected the maps' shape {tuple(maps.shape)}, got {tuple(masks.shape)}")
-    if not ((masks == 0) | (masks == 1)).all():
-        raise InputError("masks: expected values 0 and 1 only")
+    check_masks(maps, masks)
     a, b = maps.flatten(1).double(), masks.flatten(1).double()
     return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).to(torch.float32)

@@ -27,6 +27,19 @@ def check_maps(maps: Tensor, images: Tensor | None = None) -> None:
         )
 
 
+def check_masks(maps: Tensor, masks: Tensor) -> None:
+    """Refuse maps or ground truth of the wrong shape or range.
+
+    Raises:
+        InputError: naming what was expected.
+    """
+    check_maps(maps)
+    if masks.shape != maps.shape:
+        raise InputError(f"masks: expected the maps' shape {tuple(maps.shape)}, got {tuple(masks.shape)}")
+    if not ((masks == 0) | (masks == 1)).all():
+        raise InputError("masks: expected values 0 and 1 only")
+
+
 def undefined(maps: Tensor) -> Tensor:
     """Which maps say nothing, bool (N,): constant ones, and those with NaN or infinities."""
     constant = maps.amin((1, 2, 3)) == maps.amax((1, 2, 3))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from refinecam.imputation import impute
-from refinecam.seeding import content_keys, generator
+from refinecam.seeding import generator, identities
 
 
 def noisy_linear_imputation(
@@ -38,13 +38,6 @@ def noisy_linear_imputation(
     """
     filled = impute(images, missing)
     return filled + missing * noise_field(images, noise, seed, identities(images, index))
-
-
-def identities(images: Tensor, index: Sequence[int] | Tensor | None) -> list[int]:
-    """Identity of each image: its index, or where none is known a checksum of its values."""
-    if index is None:
-        return content_keys(images)
-    return index.tolist() if isinstance(index, Tensor) else list(index)
 
 
 def noise_field(images: Tensor, noise: float, seed: int, keys: Sequence[int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,29 @@ from refinecam.errors import InputError
 from refinecam.imputation import impute
 from refinecam.metrics.functional.complexity import complexity
 from refinecam.metrics.functional.cosine_similarity import cosine_similarity
-from refinecam.metrics.functional.formulas import check_maps, harmonic_mean, pearson, relative_drop, undefined
-from refinecam.metrics.functional.imputation import identities, noise_field
-from refinecam.metrics.functional.ranking import check_percentiles, missing_pixels, relevance_ranks
+from refinecam.metrics.functional.formulas import (
+    check_maps,
+    check_masks,
+    harmonic_mean,
+    pearson,
+    relative_drop,
+    undefined,
+)
+from refinecam.metrics.functional.imputation import noise_field
+from refinecam.metrics.functional.iou import iou_of_ranks
+from refinecam.metrics.functional.mass_accuracy import mass_accuracy
+from refinecam.metrics.functional.pointing_game import pointing_game
+from refinecam.metrics.functional.ranking import (
+    check_percentiles,
+    missing_by_percentile,
+    missing_pixels,
+    relevance_ranks,
+)
+from refinecam.metrics.functional.roc_auc import roc_auc
 from refinecam.network import check_input, check_logits, default_chunk, eval_mode, fast_forward
+from refinecam.seeding import identities
 
+Ranking = Literal["exact", "percentile"]
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 PERCENTILES = (20, 40, 60, 80)
 
@@ -32,8 +51,10 @@ class MapEvaluation:
         index: identity of each image, which seeds what is drawn for it; None takes the images' own values.
         clean_confidence: softmax probability of the targets, shape (N,), where already known.
         percentiles: shares of pixels that ROAD takes away.
+        ranking: ``"exact"`` shares by rank, equal pixels in a seeded random order, or ``"percentile"``, grad-cam's
+            rule, by which all pixels that equal the threshold go, for comparisons with it alone.
         noise: standard deviation of ROAD's noise, in normalised units.
-        seed: seed of ROAD's noise and of its order among equal pixels.
+        seed: seed of ROAD's noise and of the order among equal pixels.
 
     Raises:
         InputError: if shapes or ranges do not fit.
@@ -53,6 +74,7 @@ class MapEvaluation:
         percentiles: Sequence[float] = PERCENTILES,
         noise: float = 0.01,
         seed: int = 0,
+        ranking: Ranking = "exact",
     ) -> None:
         check_input(images, targets)
         check_maps(maps, images)
@@ -61,7 +83,9 @@ class MapEvaluation:
             raise InputError(f"index: expected one for each of {len(images)} images, got {len(index)}")
         self.model, self.images, self.targets, self.maps = model, images, targets, maps
         self.method, self.masks, self.index = method, masks, index
-        self.percentiles, self.noise, self.seed = tuple(percentiles), noise, seed
+        if ranking not in get_args(Ranking):
+            raise InputError(f"ranking: expected one of {', '.join(get_args(Ranking))}, got {ranking!r}")
+        self.percentiles, self.noise, self.seed, self.ranking = tuple(percentiles), noise, seed, ranking
         if clean_confidence is not None:
             self.clean_confidence = clean_confidence
 
@@ -73,7 +97,7 @@ class MapEvaluation:
     @cached_property
     def clean_confidence(self) -> Tensor:
         """Softmax probability of the targets on the whole images, (N,)."""
-        return self._confidence(self.images, self.targets)
+        return self.confidence(self.images, self.targets)
 
     @cached_property
     def masked_images(self) -> Tensor:
@@ -81,9 +105,30 @@ class MapEvaluation:
         return self.images * self.maps.to(self.images)
 
     @cached_property
+    def masked_confidence(self) -> Tensor:
+        """Softmax probability of the targets on the masked images, (N,)."""
+        return self.confidence(self.masked_images, self.targets)
+
+    @cached_property
+    def keys(self) -> list[int]:
+        """Identity of each image."""
+        return identities(self.images, self.index)
+
+    @cached_property
+    def ranks(self) -> Tensor:
+        """Place of each pixel from least to most relevant, (N, 1, H, W)."""
+        return relevance_ranks(self.maps, self.seed, self.keys)
+
+    @cached_property
     def average_drop(self) -> Tensor:
         """See :func:`~refinecam.metrics.functional.average_drop`."""
-        return relative_drop(self.clean_confidence, self._confidence(self.masked_images, self.targets))
+        return relative_drop(self.clean_confidence, self.masked_confidence)
+
+    @cached_property
+    def increase_in_confidence(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.increase_in_confidence`."""
+        increase = (self.clean_confidence < self.masked_confidence).float()
+        return increase.masked_fill(self.masked_confidence.isnan(), torch.nan)
 
     @cached_property
     def complexity(self) -> Tensor:
@@ -106,36 +151,69 @@ class MapEvaluation:
     def road(self) -> Tensor:
         """See :func:`~refinecam.metrics.functional.road`."""
         step = max(1, default_chunk(self.images) // (2 * len(self.percentiles)))
-        keys = identities(self.images, self.index)
-        parts = [self._road(slice(i, i + step), keys[i : i + step]) for i in range(0, len(self.images), step)]
+        parts = [self._road(slice(i, i + step)) for i in range(0, len(self.images), step)]
         road = torch.cat(parts) if parts else self.clean_confidence
-        return road.masked_fill(~self.maps.isfinite().all(3).all(2).all(1), torch.nan)
+        return road.masked_fill(~self.maps.flatten(1).isfinite().all(1), torch.nan)
 
     @cached_property
     def arcc(self) -> Tensor:
         """See :func:`~refinecam.metrics.functional.arcc`."""
         return harmonic_mean(self.coherency, 1 - self.complexity, self.road.clamp(0, 1))
 
+    @property
+    def _truth(self) -> Tensor:
+        if self.masks is None:
+            raise InputError("masks: this score compares with the ground truth; pass masks")
+        return self.masks
+
     @cached_property
     def cosine_similarity(self) -> Tensor:
         """See :func:`~refinecam.metrics.functional.cosine_similarity`."""
-        if self.masks is None:
-            raise InputError("masks: the cosine to the ground truth needs it; pass masks")
-        return cosine_similarity(self.maps, self.masks)
+        return cosine_similarity(self.maps, self._truth)
 
-    def _road(self, rows: slice, keys: Sequence[int]) -> Tensor:
-        """ROAD of a few images, all of their imputed copies in one forward pass."""
-        images = self.images[rows]
-        missing = missing_pixels(relevance_ranks(self.maps[rows], self.seed, keys), self.percentiles)
+    @cached_property
+    def pointing_game(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.pointing_game`."""
+        return pointing_game(self.maps, self._truth)
+
+    @cached_property
+    def mass_accuracy(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.mass_accuracy`."""
+        return mass_accuracy(self.maps, self._truth)
+
+    @cached_property
+    def roc_auc(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.roc_auc`."""
+        return roc_auc(self.maps, self._truth)
+
+    @cached_property
+    def iou(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.iou`."""
+        check_masks(self.maps, self._truth)
+        return iou_of_ranks(self.ranks, self.maps, self._truth)
+
+    def confidence(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Softmax probability of the targets, (N,), from bounded chunks of the images."""
+        found = []
+        with eval_mode(self.model):
+            for part, chosen in zip(
+                images.split(default_chunk(images)), targets.split(default_chunk(images)), strict=True
+            ):
+                logits = fast_forward(self.model, part)
+                check_logits(logits, chosen)
+                found.append(logits.float().softmax(1).gather(1, chosen[:, None]).squeeze(1))
+        return torch.cat(found)
+
+    def _road(self, rows: slice) -> Tensor:
+        """ROAD of a few images, all of their imputed copies at once."""
+        images, keys = self.images[rows], self.keys[rows]
+        if self.ranking == "percentile":
+            missing = missing_by_percentile(self.maps[rows], self.percentiles)
+        else:
+            missing = missing_pixels(self.ranks[rows], self.percentiles)
         copies = missing.shape[1]
         filled = impute(images.repeat_interleave(copies, 0), missing.flatten(0, 1)).unflatten(0, (-1, copies))
         filled = filled + missing * noise_field(images, self.noise, self.seed, keys).unsqueeze(1)
         targets = self.targets[rows].repeat_interleave(copies)
-        confidence = self._confidence(filled.flatten(0, 1), targets).unflatten(0, (-1, 2, copies // 2))
+        confidence = self.confidence(filled.flatten(0, 1), targets).unflatten(0, (-1, 2, copies // 2))
         return (confidence[:, 0] - confidence[:, 1]).mean(1)
-
-    def _confidence(self, images: Tensor, targets: Tensor) -> Tensor:
-        with eval_mode(self.model):
-            logits = fast_forward(self.model, images)
-        check_logits(logits, targets)
-        return logits.float().softmax(1).gather(1, targets[:, None]).squeeze(1)

@@ -57,6 +57,27 @@ def missing_pixels(ranks: Tensor, percentiles: Sequence[float]) -> Tensor:
     return torch.stack(least + most, 1)
 
 
+def missing_by_percentile(maps: Tensor, percentiles: Sequence[float]) -> Tensor:
+    """The same by grad-cam's rule: all pixels at or above the map's percentile go, however many are equal to it.
+
+    For its ``percentiles`` grad-cam takes the percentage that stays: 20 there is 80 here.
+
+    Args:
+        maps: shape (N, 1, H, W).
+        percentiles: shares to take away, in percent, each in (0, 100).
+
+    Returns:
+        bool, shape (N, 2 * P, 1, H, W), as from :func:`missing_pixels`.
+    """
+    levels = 1 - torch.tensor(percentiles, dtype=torch.float64, device=maps.device) / 100
+    missing = []
+    for values in (1 - maps, maps):
+        exact = values.double()
+        thresholds = exact.flatten(1).quantile(levels, dim=1)
+        missing += [exact >= threshold[:, None, None, None] for threshold in thresholds]
+    return torch.stack(missing, 1)
+
+
 def check_percentiles(percentiles: Sequence[float]) -> None:
     """Refuse shares outside (0, 100) percent.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from refinecam.metrics.functional.map_evaluation import PERCENTILES, MapEvaluation
+from refinecam.metrics.functional.map_evaluation import PERCENTILES, MapEvaluation, Ranking
 
 
 def road(
@@ -16,6 +16,7 @@ def road(
     noise: float = 0.01,
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
+    ranking: Ranking = "exact",
 ) -> Tensor:
     r"""Remove and debias: does the class survive without the least, and die without the most relevant pixels?
 
@@ -34,6 +35,8 @@ def road(
         noise: standard deviation of the noise on imputed pixels, in normalised units.
         seed: seed of the noise and of the order among equal pixels.
         index: identity of each image, shape (N,); None takes the images' own values as identity.
+        ranking: ``"percentile"`` removes by grad-cam's rule, for comparisons with it: all pixels at or above a
+            percentile, however many are equal to it, which leaves little of maps with large plateaus.
 
     Returns:
         Shape (N,), in [-1, 1]; higher is better. About 0 for a map that knows nothing.
@@ -42,5 +45,5 @@ def road(
         InputError: if shapes or ranges do not fit.
     """
     return MapEvaluation(
-        model, images, targets, maps, percentiles=percentiles, noise=noise, seed=seed, index=index
+        model, images, targets, maps, percentiles=percentiles, noise=noise, seed=seed, index=index, ranking=ranking
     ).road

@@ -1,0 +1,26 @@
+"""Mean of ``deletion`` as a metric."""
+
+from torch import Tensor
+
+from refinecam.metrics.functional.map_evaluation import MapEvaluation
+from refinecam.metrics.functional.perturbation import Fill, perturbation_curve
+from refinecam.metrics.per_image_mean import PerImageMean
+
+
+class Deletion(PerImageMean):
+    """Mean :func:`~refinecam.metrics.functional.deletion` over the images seen.
+
+    Args:
+        steps: of the curve.
+        fill: what stands where pixels are missing.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, steps: int = 20, fill: Fill = "mean") -> None:
+        super().__init__()
+        self.steps, self.fill = steps, fill
+
+    def score(self, evaluation: MapEvaluation) -> Tensor:
+        """Scores of one batch."""
+        return perturbation_curve(evaluation, "deletion", self.steps, self.fill)[1]

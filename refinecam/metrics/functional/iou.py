@@ -1,0 +1,46 @@
+"""Intersection over union at the area of the ground truth."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from refinecam.metrics.functional.formulas import check_masks
+from refinecam.metrics.functional.ranking import relevance_ranks
+from refinecam.seeding import identities
+
+
+def iou(maps: Tensor, masks: Tensor, seed: int = 0, index: Sequence[int] | Tensor | None = None) -> Tensor:
+    r"""Overlap of the object with as many of the map's highest pixels (the Jaccard index).
+
+    The map is cut where it leaves as many pixels as the object has, so that no threshold has to be chosen (as in the
+    relevance rank accuracy r of Arras et al., Information Fusion 2022; this is r / (2 - r)). Equal pixels go in a
+    seeded random order.
+
+    Args:
+        maps: attribution maps, shape (N, 1, H, W), values in [0, 1].
+        masks: ground truth, same shape, values 0 and 1.
+        seed: seed of the order among equal pixels.
+        index: identity of each image, shape (N,); None takes the maps' own values as identity.
+
+    Returns:
+        Shape (N,), in [0, 1]; higher is better. NaN where a mask is 0 everywhere or the map is not finite.
+
+    Raises:
+        InputError: if the shapes differ or a value is out of range.
+
+    >>> import torch
+    >>> iou(torch.tensor([[[[0.1, 0.9, 1.0, 0.0]]]]), torch.tensor([[[[0.0, 1.0, 0.0, 1.0]]]]))
+    tensor([0.3333])
+    """
+    check_masks(maps, masks)
+    return iou_of_ranks(relevance_ranks(maps, seed, identities(maps, index)), maps, masks)
+
+
+def iou_of_ranks(ranks: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
+    """The same from ranks that are there already."""
+    area = masks.sum((1, 2, 3), keepdim=True)
+    cut = (ranks >= ranks[0].numel() - area) if len(ranks) else masks.bool()
+    shared = (cut * masks).sum((1, 2, 3))
+    union = 2 * area.flatten() - shared
+    return (shared / union).masked_fill(~maps.flatten(1).isfinite().all(1), torch.nan).float()

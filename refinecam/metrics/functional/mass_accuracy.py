@@ -1,0 +1,30 @@
+"""Mass accuracy."""
+
+from torch import Tensor
+
+from refinecam.metrics.functional.formulas import check_masks
+
+
+def mass_accuracy(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Share of the map that lies on the object (relevance mass accuracy, Arras et al., Information Fusion 2022).
+
+    .. math:: \frac{\sum M \odot T}{\sum M}
+
+    Args:
+        maps: attribution maps, shape (N, 1, H, W), values in [0, 1].
+        masks: ground truth, same shape, values 0 and 1.
+
+    Returns:
+        Shape (N,), in [0, 1]; higher is better. NaN where a map or a mask is 0 everywhere.
+
+    Raises:
+        InputError: if the shapes differ or a value is out of range.
+
+    >>> import torch
+    >>> mass_accuracy(torch.tensor([[[[0.5, 1.0, 0.5]]]]), torch.tensor([[[[0.0, 1.0, 0.0]]]]))
+    tensor([0.5000])
+    """
+    check_masks(maps, masks)
+    values, truth = maps.flatten(1).double(), masks.flatten(1).double()
+    share = (values * truth).sum(1) / values.sum(1)
+    return share.masked_fill(truth.sum(1) == 0, float("nan")).float()

@@ -1,0 +1,117 @@
+"""Insertion and deletion: how the confidence moves while pixels come or go by relevance."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+
+from refinecam.errors import InputError, check_counts
+from refinecam.metrics.functional.imputation import noisy_linear_imputation
+from refinecam.metrics.functional.map_evaluation import MapEvaluation
+
+Fill = Literal["mean", "blur", "imputed"]
+BLUR = {"kernel_size": [11, 11], "sigma": [5.0, 5.0]}
+"""RISE's, for images of 224 px."""
+
+
+def deletion(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    maps: Tensor,
+    steps: int = 20,
+    fill: Fill = "mean",
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+) -> Tensor:
+    """Area under the confidence while the most relevant pixels go first (RISE; Petsiuk et al., BMVC 2018).
+
+    Pixels go by rank, equal ones in a seeded random order, in equal steps until none is left; the area is the
+    trapezoidal rule's. RISE itself takes 224 steps for an image of 224 px.
+
+    Args:
+        model: classifier, images to logits.
+        images: normalised images, shape (N, C, H, W).
+        targets: explained classes, int64, shape (N,).
+        maps: attribution maps, shape (N, 1, H, W), in [0, 1].
+        steps: how many; the network runs ``steps`` + 1 times for each map.
+        fill: what stands where pixels are missing: the ``"mean"`` colour (0; RISE's choice for deletion), a ``"blur"``
+            of the image (RISE's for insertion), or ROAD's ``"imputed"`` values, which tell less of the holes' form.
+        seed: seed of the order among equal pixels and of the imputation's noise.
+        index: identity of each image, shape (N,); None takes the images' own values as identity.
+
+    Returns:
+        Shape (N,), in [0, 1]; lower is better.
+
+    Raises:
+        InputError: if shapes or ranges do not fit.
+    """
+    evaluation = MapEvaluation(model, images, targets, maps, seed=seed, index=index)
+    return perturbation_curve(evaluation, "deletion", steps, fill)[1]
+
+
+def insertion(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    maps: Tensor,
+    steps: int = 20,
+    fill: Fill = "blur",
+    seed: int = 0,
+    index: Sequence[int] | Tensor | None = None,
+) -> Tensor:
+    """Area under the confidence while the most relevant pixels come first (RISE; Petsiuk et al., BMVC 2018).
+
+    Arguments are those of :func:`deletion`; the image starts as ``fill`` alone.
+
+    Returns:
+        Shape (N,), in [0, 1]; higher is better.
+
+    Raises:
+        InputError: if shapes or ranges do not fit.
+    """
+    evaluation = MapEvaluation(model, images, targets, maps, seed=seed, index=index)
+    return perturbation_curve(evaluation, "insertion", steps, fill)[1]
+
+
+def perturbation_curve(
+    evaluation: MapEvaluation, kind: Literal["deletion", "insertion"], steps: int = 20, fill: Fill = "mean"
+) -> tuple[Tensor, Tensor]:
+    """Confidence of the target after each step, and the area under it.
+
+    Args:
+        evaluation: of the maps.
+        kind: whether the most relevant pixels go or come.
+        steps: how many.
+        fill: see :func:`deletion`.
+
+    Returns:
+        The curve, shape (N, ``steps`` + 1), from the start to the end, and its area, shape (N,), both in [0, 1]; NaN
+        for a map that is not finite.
+
+    Raises:
+        InputError: for another ``fill`` or less than one step.
+    """
+    check_counts(steps=steps)
+    if fill not in get_args(Fill):
+        raise InputError(f"fill: expected one of {', '.join(get_args(Fill))}, got {fill!r}")
+    images, targets, ranks = evaluation.images, evaluation.targets, evaluation.ranks
+    total = images.shape[2] * images.shape[3]
+    shares = torch.arange(steps + 1, device=images.device) / steps
+    counts = (shares.double() * total).round()[:, None, None, None]
+    curves = []
+    for i, key in enumerate(evaluation.keys):
+        moved = ranks[i] >= total - counts
+        missing = moved if kind == "deletion" else ~moved
+        image = images[i : i + 1].expand(steps + 1, -1, -1, -1)
+        if fill == "imputed":
+            perturbed = noisy_linear_imputation(image, missing, evaluation.noise, evaluation.seed, [key] * len(image))
+        else:
+            instead = gaussian_blur(images[i : i + 1], **BLUR) if fill == "blur" else images.new_zeros(())
+            perturbed = torch.where(missing, instead, image)
+        curves.append(evaluation.confidence(perturbed, targets[i].expand(steps + 1)))
+    curve = torch.stack(curves) if curves else images.new_zeros(0, steps + 1)
+    curve = curve.masked_fill(~evaluation.maps.flatten(1).isfinite().all(1)[:, None], torch.nan)
+    return curve, torch.trapezoid(curve, dx=1 / steps, dim=1)

@@ -1,0 +1,30 @@
+"""Pointing game."""
+
+from torch import Tensor
+
+from refinecam.metrics.functional.formulas import check_masks
+
+
+def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
+    """Whether the map's highest pixel lies on the object (Zhang et al., IJCV 2018, without their 15 px of tolerance).
+
+    Where several pixels are highest, the share of them that does: what picking one of them gives on average.
+
+    Args:
+        maps: attribution maps, shape (N, 1, H, W), values in [0, 1].
+        masks: ground truth, same shape, values 0 and 1.
+
+    Returns:
+        Shape (N,), in [0, 1]; higher is better. NaN where a mask is 0 everywhere or the map is not finite.
+
+    Raises:
+        InputError: if the shapes differ or a value is out of range.
+
+    >>> import torch
+    >>> pointing_game(torch.tensor([[[[0.2, 1.0, 1.0]]]]), torch.tensor([[[[0.0, 1.0, 0.0]]]]))
+    tensor([0.5000])
+    """
+    check_masks(maps, masks)
+    highest = maps.flatten(1) == maps.amax((1, 2, 3))[:, None]
+    hits = (highest * masks.flatten(1)).sum(1) / highest.sum(1)
+    return hits.masked_fill(masks.sum((1, 2, 3)) == 0, float("nan"))

@@ -1,0 +1,16 @@
+"""Mean of ``iou`` as a metric."""
+
+from torch import Tensor
+
+from refinecam.metrics.functional.map_evaluation import MapEvaluation
+from refinecam.metrics.per_image_mean import PerImageMean
+
+
+class IoU(PerImageMean):
+    """Mean :func:`~refinecam.metrics.functional.iou` over the images seen."""
+
+    higher_is_better = True
+
+    def score(self, evaluation: MapEvaluation) -> Tensor:
+        """Scores of one batch."""
+        return evaluation.iou
