@@ -37,8 +37,10 @@ lint: $(STAMP)  ## format and fix what can be fixed
 	$(RUN) -m ruff format .
 
 benchmark: $(STAMP)  ## print how fast data, maps and scores are
-	$(RUN) -m tests.benchmarks.run
+	$(RUN) -m tests.benchmarks.data
 	$(RUN) -m tests.benchmarks.attribution
+	$(RUN) -m tests.benchmarks.imputation
+	$(RUN) -m tests.benchmarks.scores
 	$(RUN) -m tests.benchmarks.training
 
 tensorboard: $(STAMP)  ## look at the demo's curves and pictures

@@ -99,6 +99,25 @@ def test_two_processes_give_the_table_of_one(trained, evaluated, tmp_path):
     assert (tmp_path / "accuracy.csv").read_text() == (evaluated / "accuracy.csv").read_text()
 
 
+def test_workers_do_not_matter_and_one_image_is_enough(trained, evaluated, tmp_path):
+    expected = pd.read_parquet(evaluated / "per_image.parquet")
+    evaluate(evaluate_args(trained, tmp_path / "a", "--data.num_workers", "2"))
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a/per_image.parquet"), expected)
+    evaluate(evaluate_args(trained, tmp_path / "b", "--data.test_size", "1"))
+    found = pd.read_parquet(tmp_path / "b/per_image.parquet")
+    pd.testing.assert_frame_equal(found, expected[expected["index"] == 0], atol=1e-5, rtol=0)
+
+
+def test_more_processes_than_images_is_an_error_and_no_hang(trained, tmp_path):
+    args = evaluate_args(trained, tmp_path, "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    args += ["--data.test_size", "1"]
+    done = subprocess.run(
+        [sys.executable, "evaluate.py", *args], cwd=ROOT, timeout=200, check=False, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "error: 1 samples cannot be dealt to 2 processes: use at most 1 --trainer.devices" in done.stderr
+
+
 def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
     args = evaluate_args(trained, tmp_path, "--model.only_correct", "true", "--model.methods", "[RandomCAM]")
     evaluate(args)

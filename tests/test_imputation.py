@@ -1,9 +1,12 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
 from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 
+from refinecam import imputation
 from refinecam.imputation import impute
 
 NEIGHBOURS = {(i, j): 1 / 6 if i == 0 or j == 0 else 1 / 12 for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j}
@@ -52,6 +55,13 @@ def holes(kind: str, height: int, width: int) -> torch.Tensor:
     return missing
 
 
+def iterations(images: torch.Tensor, missing: torch.Tensor) -> int:
+    """How often the fine grid is smoothed before and after its coarser ones."""
+    with mock.patch.object(imputation, "_v_cycle", wraps=imputation._v_cycle) as cycle:
+        impute(images, missing)
+    return sum(call.args[0].shape[2:] == images.shape[2:] for call in cycle.call_args_list)
+
+
 @pytest.mark.parametrize("kind", ["scattered", "blob", "border", "all but one", "all but two", "rectangles", "nothing"])
 @pytest.mark.parametrize("shape", [(32, 32), (47, 61)])
 def test_equals_the_direct_solution(kind, shape):
@@ -67,6 +77,23 @@ def test_equals_the_direct_solution_at_full_size():
     missing = holes("blob", 160, 160)
     expected = direct_solution(image.numpy(), missing.numpy())
     np.testing.assert_allclose(impute(image[None], missing[None, None])[0].numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["scattered", "blob"])
+def test_iterations_do_not_grow_with_the_resolution(kind):
+    steps = [iterations(torch.randn(1, 3, side, side), holes(kind, side, side)[None, None]) for side in (56, 112, 448)]
+    assert max(steps) <= min(steps) + 2
+    assert max(steps) <= 12
+
+
+def test_images_may_ask_for_gradients_and_the_batch_may_be_empty():
+    images = torch.randn(1, 3, 16, 16)
+    missing = holes("rectangles", 16, 16)[None, None]
+    expected = impute(images, missing)
+    assert torch.equal(impute(images.clone().requires_grad_(), missing), expected)
+    with torch.inference_mode():
+        assert torch.equal(impute(images, missing), expected)
+    assert impute(images[:0], missing[:0]).shape == (0, 3, 16, 16)
 
 
 def test_batch_equals_its_images():

@@ -1,6 +1,6 @@
 """The benchmarks run; what they print is not judged here."""
 
-from tests.benchmarks import attribution, training
+from tests.benchmarks import attribution, imputation, scores, training
 
 
 def test_training_benchmark(monkeypatch, capsys):
@@ -17,3 +17,18 @@ def test_attribution_benchmark(monkeypatch, capsys):
     rows = [line for line in capsys.readouterr().out.splitlines() if line.endswith("e-07 |") or "x |" in line]
     assert len(rows) == 5
     assert all(float(row.split("|")[-2]) < 1e-4 for row in rows)
+
+
+def test_imputation_benchmark(monkeypatch, capsys):
+    options = ["--exact", "24", "--iterations", "24", "32", "--side", "32"]
+    monkeypatch.setattr("sys.argv", ["imputation", *options])
+    imputation.main()
+    assert capsys.readouterr().out.count("| blob |") == 3
+
+
+def test_scores_benchmark(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["scores", "--images", "2", "--sizes", "112", "--repeats", "1"])
+    scores.main()
+    printed = capsys.readouterr().out
+    assert "| ARCC of RefineCAM(GradCAM++), stage 0, product |" in printed
+    assert "| 112 px |" in printed

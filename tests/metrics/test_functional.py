@@ -172,6 +172,16 @@ def test_batch_equals_its_images(size, maps, method, tiny_net, images, targets):
     torch.testing.assert_close(torch.cat(parts, 1), scores(slice(None)), atol=1e-5, rtol=0)
 
 
+def test_order_and_companions_do_not_matter(tiny_net, images, targets):
+    """An image keeps its score wherever it stands, also for maps whose equal pixels go in a drawn order."""
+    order, index = torch.tensor([3, 0, 4, 1, 2]), torch.tensor([40, 8, 15, 16, 23])
+    for cam in (HalfCAM(), CAM):
+        maps = cam(tiny_net, images, targets)
+        expected = arcc(tiny_net, images, targets, maps, cam, index=index)
+        found = arcc(tiny_net, images[order], targets[order], maps[order], cam, index=index[order])
+        torch.testing.assert_close(found, expected[order], atol=1e-5, rtol=0)
+
+
 def test_model_and_global_generators_are_left_alone(tiny_net, images, targets):
     tiny_net.train()
     state = torch.random.get_rng_state()

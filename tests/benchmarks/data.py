@@ -1,0 +1,31 @@
+"""How fast the shapes are drawn: ``python -m tests.benchmarks.data``."""
+
+import os
+import time
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import cv2
+import torch
+
+from refinecam.data import JointTransform, ShapesDataset
+from refinecam.data.backgrounds import Backgrounds
+from refinecam.data.scenes import crowd_scene
+from refinecam.seeding import generator
+from tests.benchmarks.timing import take_turns
+
+
+def main() -> None:
+    transform = JointTransform.for_backbone("resnet18")
+    start = time.perf_counter()
+    bank = Backgrounds([crowd_scene(generator(0, "benchmark", i)) for i in range(16)], transform.canvas)
+    print(f"16 scenes with 2 imputed versions each: {time.perf_counter() - start:.1f} s, once")
+    dataset = ShapesDataset([bank], transform, "train", 200)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    ((seconds, _),) = take_turns(lambda: [dataset[i] for i in range(200)])
+    print(f"samples at {transform.image_size} px on one core: {200 / seconds:.0f} per second")
+
+
+if __name__ == "__main__":
+    main()

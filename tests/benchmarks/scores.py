@@ -1,0 +1,110 @@
+"""How fast ROAD and ARCC are, beside grad-cam 1.5.7 in the same run: ``python -m tests.benchmarks.scores``.
+
+ResNet18 with the shipped weights on procedural shapes. A score should cost the network's forward passes and little
+else: the share of ROAD's time outside of them is printed, and images per second of all scores beside bare forwards.
+"""
+
+import argparse
+import os
+from functools import partial
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import torch
+from pytorch_grad_cam import GradCAMPlusPlus as PeerCAM
+from pytorch_grad_cam.metrics.arcc import ARCC as PeerARCC
+from pytorch_grad_cam.metrics.road import ROADCombined
+from pytorch_grad_cam.refine_cam import RefineCAM as PeerRefineCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+from torch import Tensor, nn
+
+from refinecam.attribution import GradCAMPlusPlus, LayerCAM, RandomCAM, RefineCAM
+from refinecam.data import ShapesDataModule
+from refinecam.evaluation.scores import GROUND_TRUTH, LABEL_FREE
+from refinecam.metrics import MapEvaluation
+from refinecam.metrics.functional import arcc, road
+from refinecam.models import load_network
+from refinecam.network import default_chunk, eval_mode, fast_forward
+from tests.benchmarks.timing import take_turns
+
+STAGES = ["layer1", "layer2", "layer3", "layer4"]
+METHODS = (GradCAMPlusPlus(), RefineCAM(LayerCAM()), RandomCAM())
+
+
+def shapes(count: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    data = ShapesDataModule(image_size=size, test_size=count, batch_size=count, held_out_scenes=8)
+    data.setup("test")
+    batch = next(iter(data.test_dataloader()))
+    return batch["image"], batch["label"], batch["mask"]
+
+
+def forwards(model: nn.Module, images: Tensor, times: int) -> None:
+    """As many forward passes as ``times`` copies of the images need, in the chunks that the scores take."""
+    chunk = default_chunk(images)
+    copies = images.repeat(-(-chunk // len(images)), 1, 1, 1)[:chunk].contiguous()
+    with eval_mode(model):
+        for _ in range(len(images) * times // chunk):
+            fast_forward(model, copies)
+
+
+def all_scores(model: nn.Module, images: Tensor, targets: Tensor, masks: Tensor) -> None:
+    cam = RefineCAM(GradCAMPlusPlus())
+    evaluation = MapEvaluation(model, images, targets, cam(model, images, targets), cam, masks=masks)
+    for score in (GROUND_TRUTH | LABEL_FREE).values():
+        score().update(evaluation)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=4, help="images a batch (default: %(default)s)")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[112, 224, 448], help="for growth (default: %(default)s)"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="(default: %(default)s)")
+    arguments = parser.parse_args()
+    network = load_network("shapes-resnet18")
+    images, targets, masks = shapes(arguments.images, 224)
+    count = len(images)
+    chosen = [ClassifierOutputSoftmaxTarget(int(target)) for target in targets]
+    print(f"resnet18, {count} images of 224 px, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print("| work | ours | grad-cam | ratio | outside of the forward passes |\n|---|---|---|---|---|")
+    peer_road = ROADCombined([20, 40, 60, 80])
+    for method in METHODS:
+        maps = method(network, images, targets)
+        with torch.no_grad():
+            (ours, _), (bare, _) = take_turns(
+                partial(road, network, images, targets, maps),
+                partial(forwards, network, images, 8),
+                repeats=arguments.repeats,
+            )
+            ((theirs, _),) = take_turns(partial(peer_road, images, maps[:, 0].numpy(), chosen, network), repeats=1)
+        row = f"ROAD of {method.title} | {ours / count * 1e3:.0f} ms | {theirs / count * 1e3:.0f} ms"
+        print(f"| {row} | {theirs / ours:.1f}x | {1 - bare / ours:.0%} |", flush=True)
+
+    cam = RefineCAM(GradCAMPlusPlus())
+    maps = cam(network, images, targets)
+    layers = [network.get_submodule(name) for name in STAGES]
+    peer_cam = PeerRefineCAM(network, layers, base_method=PeerCAM)
+    peer_arcc = PeerARCC(peer_cam)
+    ((ours, _),) = take_turns(partial(arcc, network, images, targets, maps, cam), repeats=arguments.repeats)
+    ((theirs, _),) = take_turns(partial(peer_arcc, images, maps[:, 0].numpy(), chosen, network), repeats=1)
+    for base in peer_cam.base_cam_per_layer:
+        base.activations_and_grads.release()
+    row = f"ARCC of {cam.title} | {ours / count * 1e3:.0f} ms | {theirs / count * 1e3:.0f} ms"
+    print(f"| {row} | {theirs / ours:.1f}x | |\n", flush=True)
+
+    print("Maps and all scores of RefineCAM(GradCAM++), beside bare forwards\n")
+    print("| images | scored per second | bare forwards per second | forwards for one |\n|---|---|---|---|")
+    for size in arguments.sizes:
+        images, targets, masks = shapes(arguments.images, size)
+        (ours, _), (bare, _) = take_turns(
+            partial(all_scores, network, images, targets, masks),
+            partial(forwards, network, images, 8),
+            repeats=arguments.repeats,
+        )
+        rate = 8 * count / bare
+        print(f"| {size} px | {count / ours:.2f} | {rate:.1f} | {rate * ours / count:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
