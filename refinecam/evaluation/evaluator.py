@@ -84,6 +84,7 @@ class Evaluator(L.LightningModule):
             self.network = create_backbone(backbone, pretrained=True, image_size=image_size)
         else:
             raise InputError("checkpoint: name trained weights, or a --model.backbone for its ImageNet weights")
+        self.network.to(memory_format=torch.channels_last)  # in which convolutions are fastest, with images alike
         self.scores, self.names = scores, list(scores or [])
         self.metrics: list[list[PerImageMean]] = []
         self.shown = 0
@@ -123,6 +124,7 @@ class Evaluator(L.LightningModule):
         if not self.metrics:
             self.names = self.scores or [*(GROUND_TRUTH if "mask" in batch else ()), *LABEL_FREE]
             self.metrics = [[SCORES[name]().to(self.device) for name in self.names] for _ in self.methods]
+        batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         logits = self.network(batch["image"])
         predicted = logits.argmax(1)
         correct = predicted == batch["label"]
