@@ -5,6 +5,8 @@ by conjugate gradients with a multigrid V-cycle as preconditioner: a handful of 
 shape of the holes, in tensor operations on the images' device.
 """
 
+from warnings import warn
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -75,10 +77,14 @@ class _Grid:
         unknown: 1 where a cell is to be solved for, 0 elsewhere, shape (N, 1, h, w).
         pull: what known fine cells inside of a cell add to its diagonal, same shape.
         whole: the diagonal, and 4 for the cell itself, which :func:`_box` counts, shape (1 or N, 1, h, w).
-        inverse: 1 over the diagonal on unknown cells, 0 elsewhere.
-        padded: the current solution with a border of zeros, shape (N, C, h + 2, w + 2); ``x`` is its inside.
+        inverse: 1 over the diagonal on unknown cells, 0 elsewhere, damped where the method needs it.
+        padded: the current solution with a border of zeros, shape (N, C, h + 2, w + 2); ``x`` is its inside,
+            ``rows_of_x`` its rows one higher, in place and one lower, ``borders`` its sides and the values beside them.
         right: the right-hand side, shape (N, C, h, w).
-        rest: what is left of it, same shape, inside of a tensor whose sides are even.
+        rest: what is left of it, same shape, inside of a tensor of even sides that :meth:`correct` borrows; ``beyond``
+            are the zeros that make them even, ``even_rows`` and ``even_columns`` its rows and columns by parity.
+        rows: sums of rows on the way to the stencil's, ``columns`` its columns; ``halved`` and ``tall_rows`` likewise
+            on the way to a coarser grid and back.
     """
 
     def __init__(self, unknown: Tensor, channels: int, pull: Tensor | None = None) -> None:
@@ -103,6 +109,8 @@ class _Grid:
         self.whole = whole if pull is None else whole + pull
         # A 1 x 1 grid has no neighbours; its diagonal is never used, only kept from dividing by zero.
         self.inverse = unknown / (self.whole - 4).clamp(min=1e-6)
+        if 1 in (height, width):
+            self.inverse *= 2 / 3  # on a line Jacobi's method has to be damped
 
     def coarser(self) -> "_Grid":
         """The grid of half the size. A cell is unknown where half of its fine cells are, or more.
@@ -127,13 +135,14 @@ class _Grid:
         return self.minus_apply(self.x, self.rows_of_x, self.rest).add_(right)
 
     def smooth(self, right: Tensor) -> None:
-        """One step of Jacobi's method, which for this stencil is best undamped."""
+        """One step of Jacobi's method, which in two dimensions is best undamped for this stencil."""
         self.x.addcmul_(self.update_rest(right), self.inverse)
 
     def restrict(self, out: Tensor) -> Tensor:
-        """Sums of ``rest`` over the cells of the coarser grid."""
+        """Sums of ``rest`` over the cells of the coarser grid; a single row counts twice, as if there were two."""
         torch.add(*self.even_rows, out=self.halved)
-        return torch.add(*self.halved_columns, out=out)
+        torch.add(*self.halved_columns, out=out)
+        return out.mul_(2) if 1 in self.rest.shape[2:] else out
 
     def correct(self, coarse: "_Grid") -> None:
         """Add a coarser grid's solution, enlarged bilinearly; PyTorch's own enlarging takes several times as long."""
@@ -178,7 +187,7 @@ def _box_into(rows_of: Thirds, rows: Tensor, columns: Thirds, out: Tensor) -> Te
 def _grids(missing: Tensor, channels: int) -> list[_Grid]:
     """Fine to coarse, as long as there are unknown cells."""
     grids = [_Grid(missing.float(), channels)]
-    while min(grids[-1].unknown.shape[2:]) >= COARSEST:
+    while max(grids[-1].unknown.shape[2:]) >= COARSEST:
         coarser = grids[-1].coarser()
         if not coarser.unknown.any():
             break
@@ -195,7 +204,7 @@ def _v_cycle(right: Tensor, grids: list[_Grid]) -> Tensor:
     grid = grids[0]
     torch.mul(right, grid.inverse, out=grid.x)
     if len(grids) == 1:
-        for _ in range(8 if min(right.shape[2:]) < COARSEST else 1):
+        for _ in range(8 if max(right.shape[2:]) < COARSEST else 1):
             grid.smooth(right)
         return grid.x
     grid.update_rest(right)
@@ -237,4 +246,6 @@ def _solve(known: Tensor, grids: list[_Grid]) -> Tensor:
         x.addcmul_(inside, step)
         residual.addcmul_(product, step)
         square = dot(residual, residual)
+    else:
+        warn(f"impute: not solved to {TOLERANCE:g} after {MAX_ITERATIONS} iterations", stacklevel=4)
     return x

@@ -36,8 +36,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def default_chunk(images: Tensor) -> int:
-    """How many images go through a network at once where nobody says: what a CPU's cache holds, more elsewhere."""
-    return 16 if images.device.type == "cpu" else 128
+    """How many images go through a network at once where nobody says: 16 of 224 px on a CPU, for its cache, or 128."""
+    pixels = (16 if images.device.type == "cpu" else 128) * 224 * 224
+    return max(1, pixels // max(1, images.shape[2] * images.shape[3]))
 
 
 def fast_forward(model: nn.Module, images: Tensor) -> Any:

@@ -1,6 +1,5 @@
 """evaluate.py with every attribution method."""
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -9,6 +8,8 @@ from refinecam.attribution import parse_methods
 from refinecam.attribution.parsing import METHODS
 from refinecam.cli import evaluate
 from tests.command_lines import ROOT, evaluate_args
+
+SCORES = ["complexity", "coherency", "average_drop", "road", "arcc", "cosine_similarity", "roc_auc"]
 
 
 def methods_of(config):
@@ -38,11 +39,14 @@ def score_all(trained, output, *more):
 def test_every_method_is_scored(table):
     names = table["method"] + table["aggregator"]
     assert names.value_counts().tolist() == [4] * len(set(zip(table["method"], table["stage"], strict=True)))
-    scores = table.iloc[:, table.columns.get_loc("skipped") + 1 :].to_numpy(float)
-    assert np.isfinite(scores).mean() > 0.9  # a map may be constant
+    found = table.groupby(["method", "stage"])[SCORES].count()
+    assert (found.min(axis=1) >= 2).all(), found  # one map or another may be constant
 
 
 def test_bfloat16_changes_little(trained, table, tmp_path):
     found = score_all(trained, tmp_path, "--trainer.precision", "bf16-mixed")
     assert found["method"].tolist() == table["method"].tolist()
-    assert (found["complexity"] - table["complexity"]).abs().median() < 0.02
+    difference = (found[SCORES] - table[SCORES]).abs().groupby([table["method"], table["stage"]]).median()
+    assert (difference["complexity"] < 0.1).all(), difference["complexity"]
+    assert (difference["coherency"] < 0.2).all(), difference["coherency"]
+    assert (difference["road"] < 0.2).all(), difference["road"]

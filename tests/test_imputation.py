@@ -79,6 +79,23 @@ def test_equals_the_direct_solution_at_full_size():
     np.testing.assert_allclose(impute(image[None], missing[None, None])[0].numpy(), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(7, 250), (200, 16), (1, 120)])
+def test_thin_images_are_solved_too(shape):
+    """With nothing known but the two ends, the most that one can ask of the coarser grids."""
+    missing = torch.ones(shape, dtype=torch.bool)
+    missing[0, 0] = missing[-1, -1] = False
+    image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    expected = direct_solution(image.numpy(), missing.numpy())
+    np.testing.assert_allclose(impute(image[None], missing[None, None])[0].numpy(), expected, atol=1e-4)
+    assert iterations(image[None], missing[None, None]) < 40
+
+
+def test_what_is_not_solved_is_reported(monkeypatch):
+    monkeypatch.setattr(imputation, "MAX_ITERATIONS", 2)
+    with pytest.warns(UserWarning, match="impute: not solved to 2e-06 after 2 iterations"):
+        impute(torch.randn(1, 1, 32, 32), holes("blob", 32, 32)[None, None])
+
+
 @pytest.mark.parametrize("kind", ["scattered", "blob"])
 def test_iterations_do_not_grow_with_the_resolution(kind):
     steps = [iterations(torch.randn(1, 3, side, side), holes(kind, side, side)[None, None]) for side in (56, 112, 448)]

@@ -86,6 +86,9 @@ class DeepLift(PixelMethod):
 
     def attribute(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """From one forward and one backward an image and its baseline."""
+        half = [parameter.dtype for parameter in model.parameters() if parameter.dtype != torch.float32]
+        if half:
+            raise InputError(f"model: DeepLift computes in float32, the model has {half[0]} weights; use model.float()")
         with torch.autocast(image.device.type, enabled=False), _not_in_place(model):
             network = _each_module_once(model, image[:1])
             with _own_inputs(network):

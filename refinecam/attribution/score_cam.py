@@ -55,7 +55,7 @@ class ScoreCAM(CAM):
         scores = []
         for rows, owners in zip(small.split(chunk), owner.split(chunk), strict=True):
             masks = normalise(F.interpolate(rows, size=image.shape[2:], mode="bilinear", align_corners=True))
-            logits = fast_forward(model, image[owners] * masks)
+            logits = fast_forward(model, image[owners] * masks.to(image))
             scores.append(logits.gather(1, target[owners, None]).squeeze(1))
         stacked = torch.cat(scores) if scores else activation.new_zeros(0)
         return stacked.float().reshape(count, channels, 1, 1).softmax(1)

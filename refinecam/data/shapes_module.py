@@ -60,6 +60,7 @@ class ShapesDataModule(L.LightningDataModule):
         scenes: number of procedural scenes for training.
         held_out_scenes: number of them for validation, and again for the test.
         imputed: share of backgrounds with regions imputed like ROAD's.
+        augment: turn, zoom and recolour the training backgrounds.
         curriculum: views around the shape for the first epochs, usually the smallest first; whole images follow.
         controls: add to the test batches the images and factors that tell whether a network looks at the shape.
         seed: seed of every draw.
@@ -82,6 +83,7 @@ class ShapesDataModule(L.LightningDataModule):
         scenes: int = 128,
         held_out_scenes: int = 64,
         imputed: float = 0.5,
+        augment: bool = True,
         curriculum: list[CropStage] | None = None,
         controls: bool = False,
         seed: int = 0,
@@ -104,7 +106,7 @@ class ShapesDataModule(L.LightningDataModule):
         if not self.sources:
             raise InputError(f"backgrounds: the list is empty; name folders, or {PROCEDURAL!r}")
         self.scenes = {"train": scenes, "val": held_out_scenes, "test": held_out_scenes}
-        self.imputed, self.seed = imputed, seed
+        self.imputed, self.augment, self.seed = imputed, augment, seed
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
         self.batch_size, self.num_workers, self.controls = batch_size, num_workers, controls
         self.bands = _as_bands(bands) or BANDS
@@ -139,7 +141,7 @@ class ShapesDataModule(L.LightningDataModule):
             total=count,
             disable=getattr(rank_zero_only, "rank", 0) != 0,
         )
-        augment = split == "train"
+        augment = self.augment and split == "train"
         return Backgrounds(shown, self.transform.canvas, self.imputed, seed=self.seed, split=split, augment=augment)
 
     def _check_curriculum(self) -> None:

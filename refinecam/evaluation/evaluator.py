@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from refinecam.attribution import AttributionMethod, parse_methods
-from refinecam.errors import InputError
+from refinecam.errors import InputError, check_counts
 from refinecam.evaluation.accuracy import accuracy_rows, prediction_rows
 from refinecam.evaluation.report import SummaryRow, method_columns, write_report
 from refinecam.evaluation.results import ResultsFolder
-from refinecam.evaluation.scores import GROUND_TRUTH, LABEL_FREE, SCORES
-from refinecam.metrics import MapEvaluation, PerImageMean
+from refinecam.evaluation.scores import GROUND_TRUTH, LABEL_FREE, ON_REQUEST, SCORES
+from refinecam.metrics import Deletion, Insertion, MapEvaluation, PerImageMean
 from refinecam.metrics.functional import PERCENTILES, check_percentiles
-from refinecam.metrics.functional.map_evaluation import Ranking
+from refinecam.metrics.functional.perturbation import Fill
+from refinecam.metrics.functional.ranking import Ranking, check_ranking
 from refinecam.models import build_network, create_backbone, read_weights
 
 
@@ -42,6 +43,10 @@ class Evaluator(L.LightningModule):
         noise: standard deviation of ROAD's noise, in normalised units.
         seed: seed of ROAD's draws.
         ranking: ``exact`` shares, or ``percentile``, grad-cam's rule, for comparisons with it.
+        steps: of insertion and deletion.
+        fill: what stands where insertion and deletion have no pixels: the ``mean`` colour, a ``blur`` or ``imputed``
+            values; null for a blur in insertion and the mean in deletion.
+        chunk: images that go through the network at once for a score; null for what suits the device.
         figure_images: images shown in the figure.
     """
 
@@ -59,11 +64,18 @@ class Evaluator(L.LightningModule):
         noise: float = 0.01,
         seed: int = 0,
         ranking: Ranking = "exact",
+        steps: int = 20,
+        fill: Fill | None = None,
+        chunk: int | None = None,
         figure_images: int = 6,
     ) -> None:
         super().__init__()
         self.methods = parse_methods(methods)
         check_percentiles(percentiles)
+        check_ranking(ranking)
+        check_counts(steps=steps, chunk=chunk)
+        if seed < 0:
+            raise InputError(f"seed: expected 0 or more, got {seed}")
         unknown = [name for name in scores or [] if name not in SCORES]
         if unknown:
             raise InputError(f"scores: there is no {unknown[0]!r}; there are {', '.join(SCORES)}")
@@ -73,7 +85,9 @@ class Evaluator(L.LightningModule):
             "noise": noise,
             "seed": seed,
             "ranking": ranking,
+            "chunk": chunk,
         }
+        self.curve_options: dict[str, Any] = {"steps": steps, **({"fill": fill} if fill else {})}
         self.results = ResultsFolder(output)
         if checkpoint is not None:
             weights = read_weights(checkpoint, backbone, image_size)
@@ -123,7 +137,7 @@ class Evaluator(L.LightningModule):
         """Explain and score one batch by every method."""
         if not self.metrics:
             self.names = self.scores or [*(GROUND_TRUTH if "mask" in batch else ()), *LABEL_FREE]
-            self.metrics = [[SCORES[name]().to(self.device) for name in self.names] for _ in self.methods]
+            self.metrics = [[self._metric(name) for name in self.names] for _ in self.methods]
         batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         logits = self.network(batch["image"])
         predicted = logits.argmax(1)
@@ -164,6 +178,9 @@ class Evaluator(L.LightningModule):
             self.results.add_rows("per_image", part, rows)
         self._keep_maps(batch, keep, maps)
 
+    def _metric(self, name: str) -> PerImageMean:
+        return SCORES[name](**(self.curve_options if name in ON_REQUEST else {})).to(self.device)
+
     def on_test_epoch_end(self) -> None:
         """Merge what all processes wrote; write summary and figure; log them."""
         rows = [
@@ -188,9 +205,14 @@ class Evaluator(L.LightningModule):
         shares = ", ".join(f"{share:g}" for share in self.road_options["percentiles"])
         noise = self.road_options["noise"]
         rule = "" if self.road_options["ranking"] == "exact" else ", by grad-cam's percentile rule"
+        curves = [metric for metric in self.metrics[0] if isinstance(metric, Insertion | Deletion)]
+        also = "".join(
+            f" {type(metric).__name__}: {metric.steps} steps, {metric.fill} where pixels are missing."
+            for metric in curves
+        )
         return (
             f"{which}; the {self.target} class explained; mean ± std of the "
-            f"per-image scores. ROAD: mean over {shares}% of LeRF minus MoRF, not halved, noise {noise:g}{rule}."
+            f"per-image scores. ROAD: mean over {shares}% of LeRF minus MoRF, not halved, noise {noise:g}{rule}.{also}"
         )
 
     def _keep_maps(self, batch: dict[str, Tensor], rows: Tensor, maps: dict[str, Tensor]) -> None:

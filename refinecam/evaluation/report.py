@@ -80,7 +80,9 @@ def write_report(
 
 def _warn_of_undefined(rows: Sequence[SummaryRow]) -> None:
     for method in dict.fromkeys(row.method for row in rows):
-        undefined = max(row.summary.undefined for row in rows if row.method is method)
+        own = [row for row in rows if row.method is method]
+        of_map = [row for row in own if row.score not in GROUND_TRUTH] or own  # others need an object in the image, too
+        undefined = max(row.summary.undefined for row in of_map)
         if undefined:
             warn(f"{method.title}: {undefined} maps are constant or not finite and have no score", stacklevel=3)
     if not any(row.summary.scored for row in rows):

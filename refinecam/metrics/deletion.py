@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from refinecam.metrics.functional.map_evaluation import MapEvaluation
-from refinecam.metrics.functional.perturbation import Fill, perturbation_curve
+from refinecam.metrics.functional.perturbation import Fill, check_perturbation, perturbation_curve
 from refinecam.metrics.per_image_mean import PerImageMean
 
 
@@ -19,6 +19,7 @@ class Deletion(PerImageMean):
 
     def __init__(self, steps: int = 20, fill: Fill = "mean") -> None:
         super().__init__()
+        check_perturbation(steps, fill)
         self.steps, self.fill = steps, fill
 
     def score(self, evaluation: MapEvaluation) -> Tensor:

@@ -122,7 +122,8 @@ def test_a_layout_that_cannot_be_right_is_refused(backbones, batch):
         ("efficientnet_b0", (56, 28, 14, 7)),
         ("mobilenetv3_small_100", (56, 28, 14, 7)),
         ("densenet121", (56, 28, 14, 7)),
-        ("vit_tiny_patch16_224", (14, 14, 14, 14)),
+        ("convnext_small", (56, 28, 14, 7)),
+        ("vit_small_patch16_224", (14, 14, 14, 14)),
     ],
 )
 def test_stages_of_other_networks(name, sides, size):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from scipy.stats import kstest
 
@@ -27,3 +28,18 @@ def test_all_ones_map(tiny_net, images, targets):
     values, counts = maps[0].unique(return_counts=True)
     assert values.tolist() == [0.0, 1.0]
     assert counts.tolist() == [1, 24 * 32 - 1]
+
+
+@pytest.mark.parametrize("method", [RandomCAM(), HalfCAM(), All1sCAM()], ids=repr)
+def test_the_model_is_not_even_asked(method, tiny_net, images, targets):
+    tiny_net.train()
+    tiny_net.forward = None
+    state = torch.get_rng_state()
+    assert method(tiny_net, images, targets).shape == (5, 1, 24, 32)
+    assert method(tiny_net, images[:0], targets[:0]).shape == (0, 1, 24, 32)
+    with torch.inference_mode():
+        method(tiny_net, images, targets)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(module.training for module in tiny_net.modules())
+    with pytest.raises(ValueError, match="targets: expected an int64 tensor"):
+        method(tiny_net, images, targets.float())

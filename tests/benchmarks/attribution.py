@@ -5,7 +5,6 @@ the largest difference of the two maps, after both were min-max normalised.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +22,7 @@ from refinecam.attribution.method import normalise
 from refinecam.attribution.superpixel import superpixels
 from refinecam.models import create_backbone
 from refinecam.seeding import content_keys, generator
+from tests.benchmarks.scores import forwards
 from tests.benchmarks.timing import take_turns
 
 STAGES = ["layer1", "layer2", "layer3", "layer4"]
@@ -120,11 +120,7 @@ def main() -> None:
             lambda: torch.from_numpy(peer(few, chosen[: len(few)]))[:, None],
             1,
         )
-    with torch.no_grad():
-        start = time.perf_counter()
-        for _ in range(len(few) * 512 // 64):
-            network(images[:1].expand(64, -1, -1, -1).contiguous())
-        bare = time.perf_counter() - start
+    ((bare, _),) = take_turns(partial(forwards, network, few, 512), repeats=1)
     rate = f"{len(few) * 512 / seconds:.1f} of its masked images a second, {len(few) * 512 / bare:.1f} in bare forwards"
 
     for method, peer in ((LIME, captum.attr.Lime), (KernelSHAP, captum.attr.KernelShap)):

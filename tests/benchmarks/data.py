@@ -18,7 +18,7 @@ from tests.benchmarks.timing import take_turns
 def main() -> None:
     transform = JointTransform.for_backbone("resnet18")
     start = time.perf_counter()
-    bank = Backgrounds([crowd_scene(generator(0, "benchmark", i)) for i in range(16)], transform.canvas)
+    bank = Backgrounds([crowd_scene(generator(0, "benchmark", i)) for i in range(16)], transform.canvas, augment=True)
     print(f"16 scenes with 2 imputed versions each: {time.perf_counter() - start:.1f} s, once")
     dataset = ShapesDataset([bank], transform, "train", 200)
     torch.set_num_threads(1)

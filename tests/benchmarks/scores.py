@@ -40,11 +40,11 @@ def shapes(count: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def forwards(model: nn.Module, images: Tensor, times: int) -> None:
     """As many forward passes as ``times`` copies of the images need, in the chunks that the scores take."""
-    chunk = default_chunk(images)
-    copies = images.repeat(-(-chunk // len(images)), 1, 1, 1)[:chunk].contiguous()
+    chunk, total = default_chunk(images), len(images) * times
+    copies = images.repeat(-(-chunk // len(images)), 1, 1, 1)
     with eval_mode(model):
-        for _ in range(len(images) * times // chunk):
-            fast_forward(model, copies)
+        for start in range(0, total, chunk):
+            fast_forward(model, copies[: min(chunk, total - start)])
 
 
 def all_scores(model: nn.Module, images: Tensor, targets: Tensor, masks: Tensor) -> None:

@@ -14,7 +14,7 @@ def test_attribution_benchmark(monkeypatch, capsys):
     options = {"--size": 64, "--images": 2, "--masked": 1, "--samples": 12, "--repeats": 1}
     monkeypatch.setattr("sys.argv", ["attribution", *(str(part) for pair in options.items() for part in pair)])
     attribution.main()
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.endswith("e-07 |") or "x |" in line]
+    rows = [line for line in capsys.readouterr().out.splitlines() if "x |" in line]
     assert len(rows) == 5
     assert all(float(row.split("|")[-2]) < 1e-4 for row in rows)
 

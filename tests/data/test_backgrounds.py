@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from refinecam.data.backgrounds import Backgrounds, impute_regions, perlin
+from refinecam.data.backgrounds import Backgrounds, impute_regions, perlin, turn_and_zoom
 from refinecam.data.scenes import crowd_scene
 from refinecam.seeding import generator
 
@@ -47,3 +47,27 @@ def test_any_picture_size_fills_the_canvas():
 def test_bad_share():
     with pytest.raises(ValueError, match="imputed: expected a share"):
         Backgrounds([], 64, imputed=1.5)
+
+
+def test_augmented_views_have_the_same_size_and_other_colours_and_are_seeded():
+    picture = np.zeros((80, 120, 3), np.uint8)
+    picture[..., 0] = 200  # all red
+    bank = Backgrounds([picture], 64, imputed=0, augment=True)
+    plain = Backgrounds([picture], 64, imputed=0)
+    views = [bank.view(generator(0, "view", i), 40) for i in range(60)]
+    assert all(view.shape == (40, 40, 3) and view.dtype == np.uint8 for view in views)
+    assert np.array_equal(views[3], bank.view(generator(0, "view", 3), 40))
+    strongest = [int(view.mean((0, 1)).argmax()) for view in views]
+    assert {0, 1, 2} == set(strongest)
+    assert {int(plain.view(generator(0, "view", i), 40).mean((0, 1)).argmax()) for i in range(60)} == {0}
+
+
+def test_turned_views_keep_the_picture_and_mirror_it_at_its_borders():
+    rng = np.random.default_rng(0)
+    picture = np.repeat(np.arange(90, dtype=np.uint8)[:, None, None], 90, 1).repeat(3, 2)
+    views = [turn_and_zoom(picture, 50, rng) for _ in range(40)]
+    assert all(view.shape == (50, 50, 3) for view in views)
+    assert max(view.max() for view in views) <= 89  # nothing is invented
+    slopes = [np.hypot(*np.gradient(view[..., 0].astype(float))).mean() for view in views]
+    assert 0.5 < min(slopes) < 0.8  # zoomed in to 1.6 times the size
+    assert 1.1 < max(slopes) < 1.6  # and out to 0.7 times

@@ -110,9 +110,15 @@ def test_shared_parts_are_computed_once():
     evaluation = evaluate(slice(None))
     calls = []
     method, evaluation.method = evaluation.method, lambda *args: calls.append(1) or method(*args)
+    sizes = []
+    evaluation.model.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     for kind in CLASSES:
-        kind().update(evaluation)
+        metric = kind()
+        metric.update(evaluation)
+        metric.per_image(evaluation)
     assert len(calls) == 1
+    # the images, masked, their second maps, 8 copies for ROAD, 21 for insertion and as many for deletion
+    assert sum(sizes) == 7 * (1 + 1 + 1 + 8 + 21 + 21)
 
 
 def test_missing_parts_are_asked_for():

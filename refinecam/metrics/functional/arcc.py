@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from refinecam.metrics.functional.map_evaluation import PERCENTILES, MapEvaluation, Method, Ranking
+from refinecam.metrics.functional.map_evaluation import PERCENTILES, MapEvaluation, Method
+from refinecam.metrics.functional.ranking import Ranking
 
 
 def arcc(

@@ -21,7 +21,7 @@ def iou(maps: Tensor, masks: Tensor, seed: int = 0, index: Sequence[int] | Tenso
         maps: attribution maps, shape (N, 1, H, W), values in [0, 1].
         masks: ground truth, same shape, values 0 and 1.
         seed: seed of the order among equal pixels.
-        index: identity of each image, shape (N,); None takes the maps' own values as identity.
+        index: identity of each image, shape (N,); None takes the values of map and mask as identity.
 
     Returns:
         Shape (N,), in [0, 1]; higher is better. NaN where a mask is 0 everywhere or the map is not finite.
@@ -34,13 +34,12 @@ def iou(maps: Tensor, masks: Tensor, seed: int = 0, index: Sequence[int] | Tenso
     tensor([0.3333])
     """
     check_masks(maps, masks)
-    return iou_of_ranks(relevance_ranks(maps, seed, identities(maps, index)), maps, masks)
+    return iou_of_ranks(relevance_ranks(maps, seed, identities(torch.cat([maps, masks], 1), index)), maps, masks)
 
 
 def iou_of_ranks(ranks: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
     """The same from ranks that are there already."""
-    area = masks.sum((1, 2, 3), keepdim=True)
-    cut = (ranks >= ranks[0].numel() - area) if len(ranks) else masks.bool()
-    shared = (cut * masks).sum((1, 2, 3))
-    union = 2 * area.flatten() - shared
-    return (shared / union).masked_fill(~maps.flatten(1).isfinite().all(1), torch.nan).float()
+    truth, places = masks.flatten(1).bool(), ranks.flatten(1)
+    area = truth.sum(1, keepdim=True)
+    shared = (truth & (places >= places.shape[1] - area)).sum(1)
+    return (shared / (2 * area.squeeze(1) - shared)).masked_fill(~maps.flatten(1).isfinite().all(1), torch.nan)

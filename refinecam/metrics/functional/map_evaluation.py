@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from refinecam.errors import InputError
+from refinecam.errors import InputError, check_counts
 from refinecam.imputation import impute
 from refinecam.metrics.functional.complexity import complexity
 from refinecam.metrics.functional.cosine_similarity import cosine_similarity
@@ -24,7 +23,9 @@ from refinecam.metrics.functional.iou import iou_of_ranks
 from refinecam.metrics.functional.mass_accuracy import mass_accuracy
 from refinecam.metrics.functional.pointing_game import pointing_game
 from refinecam.metrics.functional.ranking import (
+    Ranking,
     check_percentiles,
+    check_ranking,
     missing_by_percentile,
     missing_pixels,
     relevance_ranks,
@@ -33,7 +34,6 @@ from refinecam.metrics.functional.roc_auc import roc_auc
 from refinecam.network import check_input, check_logits, default_chunk, eval_mode, fast_forward
 from refinecam.seeding import identities
 
-Ranking = Literal["exact", "percentile"]
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 PERCENTILES = (20, 40, 60, 80)
 
@@ -53,6 +53,8 @@ class MapEvaluation:
         percentiles: shares of pixels that ROAD takes away.
         ranking: ``"exact"`` shares by rank, equal pixels in a seeded random order, or ``"percentile"``, grad-cam's
             rule, by which all pixels that equal the threshold go, for comparisons with it alone.
+        chunk: images that go through the network at once; bounds the memory and changes no score. None takes what suits
+            the device.
         noise: standard deviation of ROAD's noise, in normalised units.
         seed: seed of ROAD's noise and of the order among equal pixels.
 
@@ -75,6 +77,7 @@ class MapEvaluation:
         noise: float = 0.01,
         seed: int = 0,
         ranking: Ranking = "exact",
+        chunk: int | None = None,
     ) -> None:
         check_input(images, targets)
         check_maps(maps, images)
@@ -83,8 +86,10 @@ class MapEvaluation:
             raise InputError(f"index: expected one for each of {len(images)} images, got {len(index)}")
         self.model, self.images, self.targets, self.maps = model, images, targets, maps
         self.method, self.masks, self.index = method, masks, index
-        if ranking not in get_args(Ranking):
-            raise InputError(f"ranking: expected one of {', '.join(get_args(Ranking))}, got {ranking!r}")
+        self.chunk = chunk or default_chunk(images)
+        self.curves: dict[tuple[str, int, str], Tensor] = {}  # of insertion and deletion
+        check_ranking(ranking)
+        check_counts(chunk=chunk)
         self.percentiles, self.noise, self.seed, self.ranking = tuple(percentiles), noise, seed, ranking
         if clean_confidence is not None:
             self.clean_confidence = clean_confidence
@@ -150,7 +155,7 @@ class MapEvaluation:
     @cached_property
     def road(self) -> Tensor:
         """See :func:`~refinecam.metrics.functional.road`."""
-        step = max(1, default_chunk(self.images) // (2 * len(self.percentiles)))
+        step = max(1, self.chunk // (2 * len(self.percentiles)))
         parts = [self._road(slice(i, i + step)) for i in range(0, len(self.images), step)]
         road = torch.cat(parts) if parts else self.clean_confidence
         return road.masked_fill(~self.maps.flatten(1).isfinite().all(1), torch.nan)
@@ -196,9 +201,7 @@ class MapEvaluation:
         """Softmax probability of the targets, (N,), from bounded chunks of the images."""
         found = []
         with eval_mode(self.model):
-            for part, chosen in zip(
-                images.split(default_chunk(images)), targets.split(default_chunk(images)), strict=True
-            ):
+            for part, chosen in zip(images.split(self.chunk), targets.split(self.chunk), strict=True):
                 logits = fast_forward(self.model, part)
                 check_logits(logits, chosen)
                 found.append(logits.float().softmax(1).gather(1, chosen[:, None]).squeeze(1))

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from refinecam.errors import InputError, check_counts
-from refinecam.metrics.functional.imputation import noisy_linear_imputation
+from refinecam.imputation import impute
+from refinecam.metrics.functional.imputation import noise_field
 from refinecam.metrics.functional.map_evaluation import MapEvaluation
 
 Fill = Literal["mean", "blur", "imputed"]
-BLUR = {"kernel_size": [11, 11], "sigma": [5.0, 5.0]}
-"""RISE's, for images of 224 px."""
+BLUR = 11
+"""Window of the Gaussian in pixels, with a standard deviation of 5: about RISE's, made for images of 224 px."""
 
 
 def deletion(
@@ -38,7 +39,7 @@ def deletion(
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
         steps: how many; the network runs ``steps`` + 1 times for each map.
         fill: what stands where pixels are missing: the ``"mean"`` colour (0; RISE's choice for deletion), a ``"blur"``
-            of the image (RISE's for insertion), or ROAD's ``"imputed"`` values, which tell less of the holes' form.
+            of the image (RISE's choice for insertion), or ROAD's ``"imputed"`` values, which hide the holes' form.
         seed: seed of the order among equal pixels and of the imputation's noise.
         index: identity of each image, shape (N,); None takes the images' own values as identity.
 
@@ -94,24 +95,42 @@ def perturbation_curve(
     Raises:
         InputError: for another ``fill`` or less than one step.
     """
+    check_perturbation(steps, fill)
+    key = (kind, steps, fill)
+    if key not in evaluation.curves:
+        evaluation.curves[key] = _curve(evaluation, kind, steps, fill)
+    curve = evaluation.curves[key]
+    return curve, torch.trapezoid(curve, dx=1 / steps, dim=1)
+
+
+def check_perturbation(steps: int, fill: str) -> None:
+    """Refuse less than one step, and an unknown filling.
+
+    Raises:
+        InputError: naming the argument.
+    """
     check_counts(steps=steps)
     if fill not in get_args(Fill):
         raise InputError(f"fill: expected one of {', '.join(get_args(Fill))}, got {fill!r}")
-    images, targets, ranks = evaluation.images, evaluation.targets, evaluation.ranks
+
+
+def _curve(evaluation: MapEvaluation, kind: str, steps: int, fill: str) -> Tensor:
+    images, ranks = evaluation.images, evaluation.ranks
+    if fill == "blur" and min(images.shape[2:]) <= BLUR // 2:
+        raise InputError(f"fill: a blur needs images larger than {BLUR // 2} px, got {tuple(images.shape[2:])}")
     total = images.shape[2] * images.shape[3]
-    shares = torch.arange(steps + 1, device=images.device) / steps
-    counts = (shares.double() * total).round()[:, None, None, None]
+    shares = torch.arange(steps + 1, device=images.device, dtype=torch.float64) / steps
+    counts = (shares * total).round()[:, None, None, None]
+    noise = noise_field(images, evaluation.noise, evaluation.seed, evaluation.keys) if fill == "imputed" else images
     curves = []
-    for i, key in enumerate(evaluation.keys):
+    for i, image in enumerate(images.split(1)):
         moved = ranks[i] >= total - counts
         missing = moved if kind == "deletion" else ~moved
-        image = images[i : i + 1].expand(steps + 1, -1, -1, -1)
         if fill == "imputed":
-            perturbed = noisy_linear_imputation(image, missing, evaluation.noise, evaluation.seed, [key] * len(image))
+            perturbed = impute(image.expand(steps + 1, -1, -1, -1), missing) + missing * noise[i]
         else:
-            instead = gaussian_blur(images[i : i + 1], **BLUR) if fill == "blur" else images.new_zeros(())
+            instead = gaussian_blur(image, [BLUR, BLUR], [5.0, 5.0]) if fill == "blur" else image.new_zeros(())
             perturbed = torch.where(missing, instead, image)
-        curves.append(evaluation.confidence(perturbed, targets[i].expand(steps + 1)))
+        curves.append(evaluation.confidence(perturbed, evaluation.targets[i].expand(steps + 1)))
     curve = torch.stack(curves) if curves else images.new_zeros(0, steps + 1)
-    curve = curve.masked_fill(~evaluation.maps.flatten(1).isfinite().all(1)[:, None], torch.nan)
-    return curve, torch.trapezoid(curve, dx=1 / steps, dim=1)
+    return curve.masked_fill(~evaluation.maps.flatten(1).isfinite().all(1)[:, None], torch.nan)

@@ -25,6 +25,6 @@ def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
     tensor([0.5000])
     """
     check_masks(maps, masks)
-    highest = maps.flatten(1) == maps.amax((1, 2, 3))[:, None]
-    hits = (highest * masks.flatten(1)).sum(1) / highest.sum(1)
-    return hits.masked_fill(masks.sum((1, 2, 3)) == 0, float("nan"))
+    highest, truth = maps.flatten(1) == maps.amax((1, 2, 3))[:, None], masks.flatten(1).bool()
+    hits = (highest & truth).sum(1) / highest.sum(1)
+    return hits.masked_fill(~truth.any(1), float("nan"))

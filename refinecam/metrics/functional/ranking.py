@@ -1,6 +1,7 @@
 """Which pixels go first: exact fractions by rank, ties broken by a seeded draw."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from refinecam.errors import InputError
 from refinecam.seeding import generator
 
 TIE = 1e-5
+Ranking = Literal["exact", "percentile"]
 
 
 def relevance_ranks(maps: Tensor, seed: int, keys: Sequence[int]) -> Tensor:
@@ -76,6 +78,16 @@ def missing_by_percentile(maps: Tensor, percentiles: Sequence[float]) -> Tensor:
         thresholds = exact.flatten(1).quantile(levels, dim=1)
         missing += [exact >= threshold[:, None, None, None] for threshold in thresholds]
     return torch.stack(missing, 1)
+
+
+def check_ranking(ranking: str) -> None:
+    """Refuse an unknown rule.
+
+    Raises:
+        InputError: with those that exist.
+    """
+    if ranking not in get_args(Ranking):
+        raise InputError(f"ranking: expected one of {', '.join(get_args(Ranking))}, got {ranking!r}")
 
 
 def check_percentiles(percentiles: Sequence[float]) -> None:
