@@ -70,6 +70,8 @@ def _method(node: ast.expr) -> AttributionMethod:
 
 
 def _value(node: ast.expr) -> object:
+    if isinstance(node, ast.Name) and node.id not in METHODS:
+        raise InputError(f"methods: {node.id} is not a method; text such as a layer's name is quoted: '{node.id}'")
     if isinstance(node, ast.Name | ast.Call):
         return _method(node)
     try:

@@ -41,6 +41,7 @@ def test_no_method_is_allowed():
         ("RefineCAM", "missing 1 required"),
         ("GradCAM(**{'stage': 0})", r"write arguments by name, without \*\*"),
         ("LayerCAM(stage=1+x)", "neither a method nor a plain value"),
+        ("LayerCAM(stage=layer3)", "layer3 is not a method; text such as a layer's name is quoted: 'layer3'"),
         ("os.system('true')", "there is no 'os.system'"),
         ("RefineCAM(HalfCAM)", "RefineCAM works around a CAM"),
     ],
