@@ -3,12 +3,14 @@
 from torch import Tensor
 
 from refinecam.metrics.functional.formulas import check_masks
+from refinecam.metrics.functional.ranking import TIE
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
     """Whether the map's highest pixel lies on the object (Zhang et al., IJCV 2018, without their 15 px of tolerance).
 
-    Where several pixels are highest, the share of them that does: what picking one of them gives on average.
+    Where several pixels are highest, to one part in 100,000, the share of them that does: what picking one gives on
+    average.
 
     Args:
         maps: attribution maps, shape (N, 1, H, W), values in [0, 1].
@@ -25,6 +27,7 @@ def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
     tensor([0.5000])
     """
     check_masks(maps, masks)
-    highest, truth = maps.flatten(1) == maps.amax((1, 2, 3))[:, None], masks.flatten(1).bool()
+    highest = maps.flatten(1) >= maps.amax((1, 2, 3))[:, None] * (1 - TIE)
+    truth = masks.flatten(1).bool()
     hits = (highest & truth).sum(1) / highest.sum(1)
     return hits.masked_fill(~truth.any(1), float("nan"))

@@ -34,11 +34,15 @@ def relevance_ranks(maps: Tensor, seed: int, keys: Sequence[int]) -> Tensor:
     draws = [generator(seed, "road/ties", key).permutation(flat.shape[1]) for key in keys]
     shuffle = torch.from_numpy(np.stack(draws)).to(maps.device)
     values, order = flat.gather(1, shuffle).sort(dim=1)
-    steps = values.diff(dim=1, prepend=values[:, :1]) > (values * TIE).clamp(min=TIE / 100)
-    order = (steps.cumsum(1) * flat.shape[1] + order).sort(dim=1).values % flat.shape[1]
+    order = (plateaus(values) * flat.shape[1] + order).sort(dim=1).values % flat.shape[1]
     order = shuffle.gather(1, order)
     places = torch.arange(flat.shape[1], device=maps.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, order, places).view(maps.shape)
+
+
+def plateaus(ordered: Tensor) -> Tensor:
+    """Number of each value's plateau, for rising values (N, P): equal ones share it, and those that nearly are."""
+    return (ordered.diff(dim=1, prepend=ordered[:, :1]) > (ordered * TIE).clamp(min=TIE / 100)).cumsum(1)
 
 
 def missing_pixels(ranks: Tensor, percentiles: Sequence[float]) -> Tensor:

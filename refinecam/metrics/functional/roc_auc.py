@@ -4,12 +4,13 @@ import torch
 from torch import Tensor
 
 from refinecam.metrics.functional.formulas import check_masks
+from refinecam.metrics.functional.ranking import plateaus
 
 
 def roc_auc(maps: Tensor, masks: Tensor) -> Tensor:
     """Chance that a pixel on the object is higher than one beside it (Fawcett, Pattern Recognition Letters 2006).
 
-    Pixels of equal value count half, so that a map without knowledge scores 0.5.
+    Pixels that are equal, to one part in 100,000, count half, so that a map without knowledge scores 0.5.
 
     Args:
         maps: attribution maps, shape (N, 1, H, W), values in [0, 1].
@@ -26,10 +27,10 @@ def roc_auc(maps: Tensor, masks: Tensor) -> Tensor:
     tensor([0.5000])
     """
     check_masks(maps, masks)
-    values, truth = maps.flatten(1).contiguous(), masks.flatten(1).double()
-    ordered = values.sort(1).values
+    values, order = maps.flatten(1).sort(1)
+    truth, level = masks.flatten(1).gather(1, order).double(), plateaus(values)
     # The mean rank of all equal pixels, from 1.
-    below, through = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+    below, through = (torch.searchsorted(level, level, right=right) for right in (False, True))
     ranks = (below + through + 1).double() / 2
     positives = truth.sum(1)
     pairs = positives * (truth.shape[1] - positives)
