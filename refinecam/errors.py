@@ -1,5 +1,7 @@
 """The error for input that cannot be used."""
 
+from collections.abc import Mapping
+
 
 class InputError(ValueError):
     """Input that cannot be used; the message names the argument, its value and the remedy, in one line.
@@ -8,12 +10,13 @@ class InputError(ValueError):
     """
 
 
-def check_counts(**values: int | None) -> None:
-    """Refuse what is neither None nor a whole number of at least 1.
+def check_counts(optional: Mapping[str, int | None] | None = None, /, **values: int) -> None:
+    """Refuse what is no whole number of at least 1; of the optional ones, None passes.
 
     Raises:
         InputError: naming the argument.
     """
-    for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    given = {name: value for name, value in (optional or {}).items() if value is not None}
+    for name, value in {**given, **values}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name}: expected a whole number, at least 1, got {value!r}")

@@ -55,7 +55,7 @@ class IntegratedGradients(PixelMethod):
     """
 
     def __init__(self, steps: int = 50, chunk: int | None = None) -> None:
-        check_counts(steps=steps, chunk=chunk)
+        check_counts({"chunk": chunk}, steps=steps)
         self.steps, self.chunk = steps, chunk
 
     def __repr__(self) -> str:

@@ -30,7 +30,7 @@ class ScoreCAM(CAM):
 
     def __init__(self, stage: int | str = -1, layout: str | None = None, chunk: int | None = None) -> None:
         super().__init__(stage, layout)
-        check_counts(chunk=chunk)
+        check_counts({"chunk": chunk})
         self.chunk = chunk
 
     def _arguments(self) -> list[str]:

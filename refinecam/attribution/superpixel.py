@@ -51,7 +51,7 @@ class SuperpixelMethod(AttributionMethod):
         if preset is not None and self.samples is not None:
             raise InputError(f"samples: the preset {preset!r} has its own, so leave one of the two out")
         self.samples = PRESETS[preset] if preset else self.samples
-        check_counts(samples=self.samples, segments=self.segments, chunk=self.chunk)
+        check_counts({"samples": self.samples, "chunk": self.chunk}, segments=self.segments)
 
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Map that is constant on each superpixel; see :class:`~refinecam.attribution.method.AttributionMethod`."""

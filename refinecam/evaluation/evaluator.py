@@ -73,7 +73,7 @@ class Evaluator(L.LightningModule):
         self.methods = parse_methods(methods)
         check_percentiles(percentiles)
         check_ranking(ranking)
-        check_counts(steps=steps, chunk=chunk)
+        check_counts({"chunk": chunk}, steps=steps)
         if seed < 0:
             raise InputError(f"seed: expected 0 or more, got {seed}")
         unknown = [name for name in scores or [] if name not in SCORES]

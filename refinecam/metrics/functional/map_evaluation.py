@@ -51,12 +51,12 @@ class MapEvaluation:
         index: identity of each image, which seeds what is drawn for it; None takes the images' own values.
         clean_confidence: softmax probability of the targets, shape (N,), where already known.
         percentiles: shares of pixels that ROAD takes away.
+        noise: standard deviation of ROAD's noise, in normalised units.
+        seed: seed of ROAD's noise and of the order among equal pixels.
         ranking: ``"exact"`` shares by rank, equal pixels in a seeded random order, or ``"percentile"``, grad-cam's
             rule, by which all pixels that equal the threshold go, for comparisons with it alone.
         chunk: images that go through the network at once; bounds the memory and changes no score. None takes what suits
             the device.
-        noise: standard deviation of ROAD's noise, in normalised units.
-        seed: seed of ROAD's noise and of the order among equal pixels.
 
     Raises:
         InputError: if shapes or ranges do not fit.
@@ -82,14 +82,14 @@ class MapEvaluation:
         check_input(images, targets)
         check_maps(maps, images)
         check_percentiles(percentiles)
+        check_ranking(ranking)
+        check_counts({"chunk": chunk})
         if index is not None and len(index) != len(images):
             raise InputError(f"index: expected one for each of {len(images)} images, got {len(index)}")
         self.model, self.images, self.targets, self.maps = model, images, targets, maps
         self.method, self.masks, self.index = method, masks, index
         self.chunk = chunk or default_chunk(images)
         self.curves: dict[tuple[str, int, str], Tensor] = {}  # of insertion and deletion
-        check_ranking(ranking)
-        check_counts(chunk=chunk)
         self.percentiles, self.noise, self.seed, self.ranking = tuple(percentiles), noise, seed, ranking
         if clean_confidence is not None:
             self.clean_confidence = clean_confidence
