@@ -48,16 +48,23 @@ def _gradient(image: Image, top: tuple[int, ...], bottom: tuple[int, ...]) -> No
 
 
 def _patch(image: Image, rng: Generator) -> None:
-    """A ragged region of another texture: a wall, a meadow, a pond, an awning."""
+    """A lobed region of another texture: a wall, a meadow, a pond, an awning.
+
+    Its outline has no corners, which cut by a figure would be triangles, and the cells of its grid are smaller than
+    the smallest square.
+    """
     size = len(image)
-    angles = np.sort(rng.uniform(0, 2 * np.pi, 11))
-    radii = rng.uniform(0.3, 1, 11) * rng.uniform(0.2, 0.5) * size
+    angles = np.linspace(0, 2 * np.pi, 128, endpoint=False)
+    waves = np.arange(2, 7)
+    heights, phases = rng.uniform(0, 0.45, 5) / np.sqrt(waves), rng.uniform(0, 2 * np.pi, 5)
+    lobes = 1 + (heights * np.cos(waves * angles[:, None] + phases)).sum(1)
+    radii = rng.uniform(0.12, 0.35) * size * np.maximum(lobes, 0.2)
     outline = rng.uniform(0, size, 2) + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [outline.astype(np.int32)], 1)
     texture = np.empty_like(image)
     _gradient(texture, _colour(rng), _colour(rng))
-    step, width = int(rng.integers(4, 14)), int(rng.integers(1, 4))
+    step, width = int(rng.integers(4, 10)), int(rng.integers(1, 4))
     ink = _colour(rng)
     kind = rng.integers(4)
     if kind in (0, 1):  # stripes or a grid, at any slant

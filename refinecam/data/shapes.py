@@ -27,6 +27,8 @@ CANVAS = 256
 """The canvas, in pixels, that sizes are given for."""
 Bands = tuple[tuple[float, float], ...]
 BANDS: Bands = ((80, 100), (40, 50), (20, 25))
+VISIBLE = 48
+"""Steps of 256, in one channel at least, by which a shape's colour differs from what it covers."""
 SUBPIXEL = 4
 CONTROLS = {"shape removed": "chance", "other background": "same", "grey background": "same"}
 """Images that tell whether a network looks at the shape, with the accuracy to expect: chance, or that of the images."""
@@ -57,12 +59,28 @@ class Drawing:
     size: float
 
 
+def visible_colour(rng: np.random.Generator, covered: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Draw colours until one hides in at most a quarter of the covered pixels, shape (K, 3).
+
+    To hide is to differ by less than :data:`VISIBLE` in every channel. A colour hides in a given pixel with a
+    probability of at most 5.1%, so at most 21% of the draws are repeated, whatever is covered.
+    """
+    while True:
+        colour = rng.integers(0, 256, 3)
+        hidden = (np.abs(covered.astype(np.int16) - colour) < VISIBLE).all(1)
+        if hidden.mean() <= 0.25:
+            red, green, blue = colour.tolist()
+            return red, green, blue
+
+
 class ShapesDataset(Dataset):
     """Six balanced classes: circle, square and triangle, filled and empty, one shape in each image.
 
     Label, colour, size, rotation, place and background come from independent random streams, each seeded by
     (seed, split, index): no factor tells another, and a sample is the same for any order and any worker. Place does
-    not depend on size: every shape keeps the distance from the border that the largest needs.
+    not depend on size: every shape keeps the distance from the border that the largest needs. The colour is the first
+    of its stream that can be told from what the shape covers (:func:`visible_colour`): what cannot be seen is no
+    ground truth.
 
     Args:
         backgrounds: banks of background views, each drawn from equally often.
@@ -115,7 +133,6 @@ class ShapesDataset(Dataset):
         """Draw a sample by its index, counted from the start of the endless data set."""
         block, place_in_block = divmod(index, len(CLASSES))
         label = int(self._rng("label", block).permutation(len(CLASSES))[place_in_block])
-        red, green, blue = self._rng("colour", index).integers(0, 256, 3).tolist()
         rng = self._rng("size", index)
         band = int(rng.integers(len(self.bands)))
         size = float(rng.uniform(*self.bands[band])) * self.scale
@@ -132,9 +149,10 @@ class ShapesDataset(Dataset):
         x, y = (low + shares * (high - low)).tolist()
         _, background = self._background("background", index)
         mask = shape_mask(label, (x, y), size, rotation, canvas)
+        colour = visible_colour(self._rng("colour", index), background[mask == 1])
         image = background.copy()
-        image[mask == 1] = (red, green, blue)
-        return Drawing(image, mask[..., None], label, band, background, (red, green, blue), (x, y), size)
+        image[mask == 1] = colour
+        return Drawing(image, mask[..., None], label, band, background, colour, (x, y), size)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         if not 0 <= position < self.size:

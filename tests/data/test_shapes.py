@@ -84,6 +84,19 @@ def test_clutter_alone_does_not_find_the_shape():
     assert (np.mean(hits, 0) < 0.25).all()
 
 
+def test_a_shape_can_be_seen():
+    """Its colour differs from most of what it covers, even before a background of a few flat colours."""
+    flat = np.full((256, 256, 3), 128, np.uint8)
+    flat[:, ::2] = 90
+    drawings = [
+        ShapesDataset([Backgrounds([flat], 236)], JointTransform(224, 236), "train", 400).draw(i) for i in range(400)
+    ]
+    hidden = [(np.abs(d.background[d.mask[..., 0] == 1].astype(int) - d.colour) < 48).all(1).mean() for d in drawings]
+    assert max(hidden) <= 0.25
+    # and no more is asked than that: colours near those of the background are still drawn where one channel differs
+    assert min(np.abs(np.array(d.colour) - 128).min() for d in drawings) < 5
+
+
 def test_sample_is_the_same_for_any_worker_count(dataset):
     alone = list(DataLoader(dataset, 7, num_workers=0))
     shared = list(DataLoader(dataset, 7, num_workers=2))
