@@ -1,0 +1,56 @@
+"""What FunnyBirds' files, their renderer and their scores agree on: parts, part-map colours, subsets of parts.
+
+Hesse et al., "FunnyBirds: A Synthetic Vision Dataset for a Part-Based Analysis of Explainable AI Methods", ICCV 2023.
+"""
+
+from collections.abc import Iterable
+
+PARTS = ("beak", "eye", "foot", "tail", "wing")
+"""The removable parts, in the order in which every table here counts them."""
+Colour = tuple[int, int, int]
+PART_COLOURS: dict[str, tuple[Colour, ...]] = {
+    "beak": ((255, 255, 0),),
+    "eye": ((255, 255, 253), (255, 255, 254)),
+    "foot": ((255, 0, 1), (255, 0, 2)),
+    "tail": ((0, 0, 255),),
+    "wing": ((0, 255, 1), (0, 255, 2)),
+}
+"""Colours of each part in a part map, one for each of its sides."""
+BODY_COLOUR: Colour = (170, 170, 170)
+EMPTY_COLOUR: Colour = (0, 0, 0)
+MAX_OBJECTS = 50
+"""Background objects that a part map can tell apart."""
+SUBSETS = 2 ** len(PARTS)
+"""Sets of parts that a bird can be drawn with; set s has part p where bit p of s is 1, so the last has all."""
+
+
+def object_colour(place: int) -> Colour:
+    """Colour of a background object in a part map; objects are counted from 0."""
+    return (204, 204, 204 + place)
+
+
+def subset_parts(subset: int) -> list[str]:
+    """Parts of a set.
+
+    >>> subset_parts(0b10011)
+    ['beak', 'eye', 'wing']
+    """
+    return [part for place, part in enumerate(PARTS) if subset >> place & 1]
+
+
+def subset_of(parts: Iterable[str]) -> int:
+    """The set that has these parts.
+
+    >>> subset_of(["wing", "beak"])
+    17
+    """
+    return sum(1 << PARTS.index(part) for part in set(parts))
+
+
+def intervention_name(subset: int) -> str:
+    """File of the scene drawn again with the parts of a set alone.
+
+    >>> intervention_name(0b10001), intervention_name(0)
+    ('body_beak_wing.png', 'body_.png')
+    """
+    return f"body_{'_'.join(subset_parts(subset))}.png"
