@@ -8,6 +8,7 @@ from refinecam.metrics.complexity import Complexity
 from refinecam.metrics.cosine_similarity import CosineSimilarity
 from refinecam.metrics.deletion import Deletion
 from refinecam.metrics.functional.map_evaluation import MapEvaluation
+from refinecam.metrics.funnybirds import FunnyBirdsScore, FunnyBirdsSummary
 from refinecam.metrics.increase_in_confidence import IncreaseInConfidence
 from refinecam.metrics.insertion import Insertion
 from refinecam.metrics.iou import IoU
@@ -27,6 +28,8 @@ __all__ = [
     "Complexity",
     "CosineSimilarity",
     "Deletion",
+    "FunnyBirdsScore",
+    "FunnyBirdsSummary",
     "IncreaseInConfidence",
     "Insertion",
     "IoU",

@@ -1,0 +1,235 @@
+"""What FunnyBirds' scores share for one batch of images and one method, computed at most once."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from refinecam.bird_parts import PARTS, SUBSETS
+from refinecam.errors import InputError
+from refinecam.metrics.functional import funnybirds as scores
+from refinecam.metrics.functional.funnybirds import BirdClass
+from refinecam.network import check_input, check_logits, default_chunk, eval_mode, fast_forward
+
+Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
+SINGLE = [SUBSETS - 1 - (1 << place) for place in range(len(PARTS))]
+"""The sets from which one part is missing."""
+
+
+class BirdBatch:
+    """A batch of FunnyBirds' test images and what a network says of all their interventions, whatever the method.
+
+    Args:
+        model: returns logits; runs in eval mode, in bounded chunks.
+        images: shape (N, 3, H, W).
+        labels: their classes, int64 (N,).
+        part_maps: part maps in the data set's colours, 0 to 255, shape (N, 3, H, W).
+        subsets: each scene with each set of parts, in the order of :data:`~refinecam.bird_parts.SUBSETS`, shape
+            (N, 32, 3, H, W).
+        removals: scenes without one background object, those of the first image first, shape (sum of K, 3, H, W).
+        objects: number K of background objects of each image, int64 (N,).
+        classes: entries of classes.json, in their order.
+        as_published: see :func:`~refinecam.metrics.functional.funnybirds.sufficiency_table`.
+        chunk: images that go through the network at once; None takes what suits the device.
+
+    Raises:
+        InputError: if shapes or classes do not fit.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        part_maps: Tensor,
+        subsets: Tensor,
+        removals: Tensor,
+        objects: Tensor,
+        classes: Sequence[BirdClass],
+        as_published: bool = True,
+        chunk: int | None = None,
+    ) -> None:
+        check_input(images, labels)
+        expected = {
+            "part_maps": (part_maps, images.shape),
+            "subsets": (subsets, (len(images), SUBSETS, *images.shape[1:])),
+            "objects": (objects, (len(images),)),
+            "removals": (removals, (int(objects.sum()), *images.shape[1:])),
+        }
+        for name, (found, shape) in expected.items():
+            if found.shape != tuple(shape):
+                raise InputError(f"{name}: expected shape {tuple(shape)}, got {tuple(found.shape)}")
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+            raise InputError(f"labels: expected 0 to {len(classes) - 1}, got {labels.tolist()}")
+        self.model, self.images, self.labels, self.part_maps = model, images, labels, part_maps
+        self.subsets, self.removals, self.objects, self.classes = subsets, removals, objects, classes
+        self.as_published, self.chunk = as_published, chunk or default_chunk(images)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        with eval_mode(self.model):
+            found = [fast_forward(self.model, part) for part in images.split(self.chunk)]
+        for logits, part in zip(found, images.split(self.chunk), strict=True):
+            check_logits(logits, self.labels.new_full((len(part),), len(self.classes) - 1))
+        return torch.cat(found).float()
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """Logits of the images, (N, classes)."""
+        return self._logits(self.images)
+
+    @cached_property
+    def predictions(self) -> Tensor:
+        """Predicted classes, (N,)."""
+        return self.logits.argmax(1)
+
+    @cached_property
+    def subset_logits(self) -> Tensor:
+        """Logits with each set of parts, (N, 32, classes)."""
+        return self._logits(self.subsets.flatten(0, 1)).unflatten(0, (-1, SUBSETS))
+
+    @cached_property
+    def subset_predictions(self) -> Tensor:
+        """Predicted classes with each set of parts, then those of the images, (N, 33)."""
+        return torch.cat([self.subset_logits.argmax(2), self.predictions[:, None]], 1)
+
+    @cached_property
+    def clean(self) -> Tensor:
+        """Logit of the label, (N,)."""
+        return self.logits.gather(1, self.labels[:, None]).squeeze(1)
+
+    @cached_property
+    def without_part(self) -> Tensor:
+        """Logit of the label without each part, (N, 5)."""
+        return self.subset_logits[torch.arange(len(self.labels)), :, self.labels][:, SINGLE]
+
+    @cached_property
+    def without_object(self) -> Tensor:
+        """Logit of the label without each background object, (N, most objects), NaN where there is none."""
+        found = self.clean.new_full((len(self.labels), int(self.objects.max()) if len(self.objects) else 0), torch.nan)
+        if len(self.removals):
+            there = torch.arange(found.shape[1], device=found.device) < self.objects[:, None]
+            chosen = self.labels.repeat_interleave(self.objects)
+            found[there] = self._logits(self.removals).gather(1, chosen[:, None]).squeeze(1)
+        return found
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.funnybirds.part_weights`."""
+        return scores.part_weights(self.part_maps, self.without_object.shape[1])
+
+    @cached_property
+    def background_independence(self) -> Tensor:
+        """See :func:`~refinecam.metrics.functional.funnybirds.background_independence`."""
+        return scores.background_independence(self.clean, self.without_object)
+
+    @cached_property
+    def sensitivity(self) -> tuple[Tensor, Tensor]:
+        """Pairs (N, 4) of :func:`~refinecam.metrics.functional.funnybirds.sensitivity_pairs`, and where they hold.
+
+        They hold, bool (N,), where removing the parts shared with one class costs this class more than removing those
+        shared with the other, and the other way round.
+        """
+        pairs = scores.sensitivity_pairs(self.classes).to(self.labels.device)[self.labels]
+        rows = torch.arange(len(pairs), device=pairs.device)
+        one, other, first, second = pairs.clamp(min=0).T
+        no_first, no_second = (self.subset_logits[rows, SUBSETS - 1 - parts] for parts in (first, second))
+
+        def change(logits: Tensor, chosen: Tensor) -> Tensor:
+            return logits[rows, chosen] - self.logits[rows, chosen]
+
+        holds = change(no_first, one) < change(no_second, one)
+        holds &= change(no_second, other) < change(no_first, other)
+        return pairs, holds & (pairs[:, 0] >= 0)
+
+
+class BirdEvaluation:
+    """The maps of one method for a batch, and what all scores need of them.
+
+    Args:
+        batch: images and interventions.
+        maps: maps of the labels, any finite values, shape (N, 1, H, W).
+        method: the attribution method that made them, asked again for other classes.
+    """
+
+    def __init__(self, batch: BirdBatch, maps: Tensor, method: Method) -> None:
+        scores.check_sizes(maps, batch.part_maps)
+        self.batch, self.maps, self.method = batch, maps, method
+
+    @cached_property
+    def undefined(self) -> Tensor:
+        """Images of which a map is not finite, bool (N,). A constant map is scored: it calls no part important."""
+        maps = torch.stack([self.maps, self.predicted_maps], 1)
+        return ~maps.flatten(1).isfinite().all(1)
+
+    def _explain(self, known: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+        """The known maps, but of the rows, bool (N,), new ones that explain their targets, (N,)."""
+        maps = known.clone()
+        if rows.any():
+            images = self.batch.images[rows]
+            maps[rows] = self.method(self.batch.model, images, targets[rows]).to(maps)
+        return maps
+
+    @cached_property
+    def predicted_maps(self) -> Tensor:
+        """Maps of the predicted classes, (N, 1, H, W)."""
+        return self._explain(self.maps, self.batch.predictions != self.batch.labels, self.batch.predictions)
+
+    @cached_property
+    def importance(self) -> Tensor:
+        """Importance of parts and background objects for the label, (N, 5 + most objects)."""
+        return scores.importance_of(self.maps, self.batch.weights)
+
+    @cached_property
+    def important(self) -> Tensor:
+        """What is important for the label at each threshold, bool (N, T, 5 + most objects)."""
+        return scores.important_parts(self.maps, self.importance)
+
+    @cached_property
+    def predicted_codes(self) -> Tensor:
+        """Sets of parts that are important for the predicted class at each threshold, (N, T)."""
+        importance = scores.importance_of(self.predicted_maps, self.batch.weights[:, : len(PARTS)])
+        return scores.subset_codes(scores.important_parts(self.predicted_maps, importance))
+
+    @cached_property
+    def controlled_synthetic_data_check(self) -> Tensor:
+        """CSDC, (N, T); NaN for misclassified images, which are skipped."""
+        table = scores.sufficiency_table(self.batch.classes, self.batch.as_published)
+        codes = scores.subset_codes(self.important)
+        found = scores.controlled_synthetic_data_check(codes, self.batch.labels, table)
+        return found.masked_fill((self.batch.predictions != self.batch.labels)[:, None], torch.nan)
+
+    @cached_property
+    def preservation_check(self) -> Tensor:
+        """PC of the predicted class, (N, T)."""
+        return scores.preservation_check(self.predicted_codes, self.batch.subset_predictions)
+
+    @cached_property
+    def deletion_check(self) -> Tensor:
+        """DC of the predicted class, (N, T)."""
+        return scores.deletion_check(self.predicted_codes, self.batch.subset_predictions)
+
+    @cached_property
+    def distractibility(self) -> Tensor:
+        """D of the label, (N, T); NaN where no part and no object is irrelevant."""
+        without = torch.cat([self.batch.without_part, self.batch.without_object], 1)
+        return scores.distractibility(self.important, scores.irrelevant_parts(self.batch.clean, without))
+
+    @cached_property
+    def single_deletion(self) -> Tensor:
+        """SD of the label, (N,)."""
+        drops = self.batch.clean.double()[:, None] - self.batch.without_part.double()
+        return scores.single_deletion(drops, self.importance[:, : len(PARTS)])
+
+    @cached_property
+    def target_sensitivity(self) -> Tensor:
+        """TS, (N,): 0, ½ or 1; NaN where the network does not react to the parts as the score presumes."""
+        pairs, holds = self.batch.sensitivity
+        maps = [self._explain(self.maps, holds, pairs[:, place]) for place in (0, 1)]
+        weights = self.batch.weights[:, : len(PARTS)]
+        bits = torch.arange(len(PARTS), device=pairs.device)
+        first, second = ((pairs[:, place, None] >> bits & 1).to(weights) for place in (2, 3))
+        one, other = (scores.importance_of(found, weights) for found in maps)
+        right = ((one * first).sum(1) > (other * first).sum(1)).double()
+        right += (one * second).sum(1) < (other * second).sum(1)
+        return (right / 2).masked_fill(~holds, torch.nan)

@@ -1,0 +1,228 @@
+"""FunnyBirds' scores over a data set (Hesse et al., ICCV 2023)."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from refinecam.metrics.functional.bird_evaluation import BirdEvaluation
+from refinecam.metrics.functional.funnybirds import THRESHOLDS
+
+
+class FunnyBirdsSummary(NamedTuple):
+    """The scores of one method, all in [0, 1] but for rounding, higher is better; NaN where no image has one.
+
+    Attributes:
+        accuracy: of the classifier.
+        csdc: Controlled Synthetic Data Check.
+        pc: Preservation Check.
+        dc: Deletion Check.
+        distractibility: D.
+        background_independence: BI, of the classifier.
+        single_deletion: SD.
+        target_sensitivity: TS.
+        threshold: the one of 80 at which (CSDC + PC + DC) / 3 + D is highest, the lowest of equals.
+        completeness: ((CSDC + PC + DC) / 3 + D) / 2.
+        correctness: SD.
+        contrastivity: TS.
+        score: mean of the three.
+        images: that were seen.
+        undefined: images of which a map is not finite; they count for accuracy and BI alone.
+    """
+
+    accuracy: float
+    csdc: float
+    pc: float
+    dc: float
+    distractibility: float
+    background_independence: float
+    single_deletion: float
+    target_sensitivity: float
+    threshold: float
+    completeness: float
+    correctness: float
+    contrastivity: float
+    score: float
+    images: int
+    undefined: int
+
+
+class BirdMetric(Metric, ABC):
+    """Mean over the images that have the score, kept as sums, so that many processes give what one gives.
+
+    Update it with a :class:`~refinecam.metrics.functional.bird_evaluation.BirdEvaluation`.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    total: Tensor
+    scored: Tensor
+
+    def __init__(self, size: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("scored", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    @abstractmethod
+    def score(self, evaluation: BirdEvaluation) -> Tensor:
+        """The score of each image, shape (N,) or, for each threshold, (N, 80); NaN where it has none."""
+
+    def per_image(self, evaluation: BirdEvaluation) -> Tensor:
+        """The score of each image; NaN where it has none or its map is not finite."""
+        scores = self.score(evaluation).double()
+        return torch.where(evaluation.undefined.view(-1, *[1] * (scores.ndim - 1)), torch.nan, scores)
+
+    def update(self, evaluation: BirdEvaluation) -> None:
+        """Add the images of one batch."""
+        scores = self.per_image(evaluation)
+        there = scores[scores.flatten(1).isfinite().all(1)] if scores.ndim > 1 else scores[scores.isfinite()]
+        self.total += there.sum(0)
+        self.scored += len(there)
+
+    def compute(self) -> Tensor:
+        """Mean over the images with a score, float64; NaN if there are none."""
+        return self.total / self.scored
+
+
+class ThresholdCurve(BirdMetric):
+    """A score that depends on the threshold of importance: ``compute`` gives a mean for each, shape (80,)."""
+
+    def __init__(self) -> None:
+        super().__init__((len(THRESHOLDS),))
+
+
+class ControlledSyntheticDataCheck(ThresholdCurve):
+    """CSDC: how much of a minimal sufficient set of parts a map calls important; misclassified images are skipped."""
+
+    def score(self, evaluation: BirdEvaluation) -> Tensor:  # noqa: D102
+        return evaluation.controlled_synthetic_data_check
+
+
+class PreservationCheck(ThresholdCurve):
+    """PC: does the prediction stay if only the important parts are left?"""
+
+    def score(self, evaluation: BirdEvaluation) -> Tensor:  # noqa: D102
+        return evaluation.preservation_check
+
+
+class DeletionCheck(ThresholdCurve):
+    """DC: does the prediction change if the important parts are removed?"""
+
+    def score(self, evaluation: BirdEvaluation) -> Tensor:  # noqa: D102
+        return evaluation.deletion_check
+
+
+class Distractibility(ThresholdCurve):
+    """D: 1 minus the share of irrelevant parts and background objects that a map calls important."""
+
+    def score(self, evaluation: BirdEvaluation) -> Tensor:  # noqa: D102
+        return evaluation.distractibility
+
+
+class SingleDeletion(BirdMetric):
+    """SD: rank correlation of the parts' importances with what removing them costs, mapped to [0, 1]."""
+
+    def score(self, evaluation: BirdEvaluation) -> Tensor:  # noqa: D102
+        return evaluation.single_deletion
+
+
+class TargetSensitivity(BirdMetric):
+    """TS: do the maps of two classes prefer the parts that each shares with the bird?"""
+
+    def score(self, evaluation: BirdEvaluation) -> Tensor:  # noqa: D102
+        return evaluation.target_sensitivity
+
+
+class BirdAccuracy(BirdMetric):
+    """Share of images that the classifier gets right."""
+
+    def score(self, evaluation: BirdEvaluation) -> Tensor:  # noqa: D102
+        return (evaluation.batch.predictions == evaluation.batch.labels).double()
+
+    def per_image(self, evaluation: BirdEvaluation) -> Tensor:
+        """1 or 0 for each image, whatever its map."""
+        return self.score(evaluation)
+
+
+class BackgroundIndependence(BirdMetric):
+    """BI: share of all background objects whose removal costs less than 5% of the label's logit."""
+
+    def score(self, evaluation: BirdEvaluation) -> Tensor:
+        """Share of each image's own objects, shape (N,); NaN where there are none."""
+        independent, objects = evaluation.batch.background_independence.T
+        return independent / objects
+
+    def update(self, evaluation: BirdEvaluation) -> None:
+        """Add the objects of one batch: the mean is over objects, not over images."""
+        independent, objects = evaluation.batch.background_independence.sum(0)
+        self.total += independent
+        self.scored += objects
+
+
+class UndefinedMaps(BirdMetric):
+    """Share of images of which a map is not finite."""
+
+    higher_is_better = False
+
+    def score(self, evaluation: BirdEvaluation) -> Tensor:  # noqa: D102
+        return evaluation.undefined.double()
+
+    def per_image(self, evaluation: BirdEvaluation) -> Tensor:
+        """1 or 0 for each image."""
+        return self.score(evaluation)
+
+
+class FunnyBirdsScore(MetricCollection):
+    """All of FunnyBirds' scores; the threshold is chosen over the data set, not for each image.
+
+    >>> metric = FunnyBirdsScore()
+    >>> sorted(metric.keys())[:3]
+    ['accuracy', 'background_independence', 'csdc']
+    """
+
+    def __init__(self) -> None:
+        metrics: dict[str, Metric | MetricCollection] = {
+            "accuracy": BirdAccuracy(),
+            "csdc": ControlledSyntheticDataCheck(),
+            "pc": PreservationCheck(),
+            "dc": DeletionCheck(),
+            "distractibility": Distractibility(),
+            "background_independence": BackgroundIndependence(),
+            "single_deletion": SingleDeletion(),
+            "target_sensitivity": TargetSensitivity(),
+            "undefined": UndefinedMaps(),
+        }
+        super().__init__(metrics, compute_groups=False)
+
+    def compute(self) -> dict[str, Any]:
+        """The fields of :class:`FunnyBirdsSummary` by name."""
+        return self.summary()._asdict()
+
+    def summary(self) -> FunnyBirdsSummary:
+        """Scores at the best threshold, and the three that they make up, over the images of all processes."""
+        found: dict[str, Tensor] = super().compute()
+        complete = (found["csdc"] + found["pc"] + found["dc"]) / 3 + found["distractibility"]
+        best = int(complete.nan_to_num(-torch.inf).argmax())
+        scores = {name: float(value[best] if value.ndim else value) for name, value in found.items()}
+        share = scores.pop("undefined")
+        images = self._images()
+        parts = complete[best].item() / 2, scores["single_deletion"], scores["target_sensitivity"]
+        return FunnyBirdsSummary(
+            **scores,
+            threshold=THRESHOLDS[best].item(),
+            completeness=parts[0],
+            correctness=parts[1],
+            contrastivity=parts[2],
+            score=sum(parts) / 3,
+            images=images,
+            undefined=round(share * images) if images else 0,
+        )
+
+    def _images(self) -> int:
+        accuracy = self["accuracy"]
+        assert isinstance(accuracy, BirdAccuracy)
+        with accuracy.sync_context(dist_sync_fn=accuracy.dist_sync_fn, should_sync=accuracy._to_sync):
+            return int(accuracy.scored)
