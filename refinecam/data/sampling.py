@@ -1,6 +1,6 @@
 """Sampling without padding: every image once, whatever the number of processes."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from typing import Any
 
 import torch
@@ -31,8 +31,16 @@ class UnpaddedDistributedSampler(DistributedSampler):
         return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
 
 
-def evaluation_loader(dataset: Dataset, batch_size: int, num_workers: int = 0) -> DataLoader:
+def evaluation_loader(
+    dataset: Dataset, batch_size: int, num_workers: int = 0, collate_fn: Callable[[list[Any]], Any] | None = None
+) -> DataLoader:
     """Loader that shows each sample once, in order, across all processes.
+
+    Args:
+        dataset: its samples are dealt to the processes in turn.
+        batch_size: of each process.
+        num_workers: processes that draw samples.
+        collate_fn: makes a batch of samples; None stacks them.
 
     Raises:
         InputError: if there are more processes than samples.
@@ -40,7 +48,7 @@ def evaluation_loader(dataset: Dataset, batch_size: int, num_workers: int = 0) -
     world, rank = _processes(dataset)
     sampler = UnpaddedDistributedSampler(dataset, world, rank)  # type: ignore[arg-type]
     options: dict[str, Any] = {"persistent_workers": num_workers > 0}
-    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, **options)
+    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate_fn, **options)
 
 
 def training_loader(

@@ -65,6 +65,7 @@ class JointTransform:
 
     @cached_property
     def _compose(self) -> A.Compose:
+        unnormalised = set(self.mean) == {0.0} and set(self.std) == {1.0}
         return A.Compose(
             [
                 A.SmallestMaxSize(
@@ -73,7 +74,8 @@ class JointTransform:
                     mask_interpolation=cv2.INTER_NEAREST_EXACT,  # pixel centres, as for the image
                 ),
                 A.CenterCrop(self.image_size, self.image_size),
-                A.Normalize(self.mean, self.std),
+                # Normalize multiplies by a rounded 1 / 255: colours in [0, 1] would be off by float32's last bit
+                A.ToFloat(255.0) if unnormalised else A.Normalize(self.mean, self.std),
                 ToTensorV2(transpose_mask=True),
             ]
         )

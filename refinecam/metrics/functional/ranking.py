@@ -95,10 +95,12 @@ def check_ranking(ranking: str) -> None:
 
 
 def check_percentiles(percentiles: Sequence[float]) -> None:
-    """Refuse shares outside (0, 100) percent.
+    """Refuse shares outside (0, 100) percent, or that are all below 1 and so were meant as fractions.
 
     Raises:
         InputError: naming them.
     """
     if not percentiles or not all(0 < p < 100 for p in percentiles):
         raise InputError(f"percentiles: expected numbers in (0, 100), got {tuple(percentiles)}")
+    if max(percentiles) < 1:
+        raise InputError(f"percentiles: expected percent, such as 20 for a fifth, got {tuple(percentiles)}")
