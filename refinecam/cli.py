@@ -1,22 +1,29 @@
 """The command lines: the classes' typed signatures are the config's schema."""
 
+import argparse
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+import lightning as L
 import torch
+import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from refinecam.callbacks import BandAccuracy, FinalMetrics, TrainingPictures
-from refinecam.data import ShapesDataModule
+from refinecam.data import FunnyBirdsDataModule, ShapesDataModule
 from refinecam.errors import InputError
 from refinecam.evaluation import Evaluator
 from refinecam.models import Classifier, read_weights
+
+DATASETS: dict[str, type[L.LightningDataModule]] = {"shapes": ShapesDataModule, "funnybirds": FunnyBirdsDataModule}
+"""Data modules by the name that a config's ``dataset`` gives them."""
 
 
 def native_precision(precision: str, on_cpu: bool) -> str:
@@ -25,11 +32,33 @@ def native_precision(precision: str, on_cpu: bool) -> str:
     return "32-true" if on_cpu and emulated and precision.startswith("bf16") else precision
 
 
-def _class_count(data: ShapesDataModule) -> int:
+def _class_count(data: Any) -> int:
     return len(data.classes)
 
 
+def _dataset_of(args: Sequence[str]) -> str:
+    """The data set that the command line names, or else its last config that does; shapes if none."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--dataset")
+    parser.add_argument("--config", action="append", default=[])
+    known, _ = parser.parse_known_args(list(args))
+    found = [known.dataset]
+    for path in reversed(known.config):
+        try:
+            config = yaml.safe_load(Path(path).read_text())
+        except (OSError, yaml.YAMLError):
+            continue  # the real parser reads it again and says what is wrong with it
+        found.append(config.get("dataset") if isinstance(config, dict) else None)
+    return next((name for name in found if name in DATASETS), "shapes")
+
+
 class _CLI(LightningCLI):
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the choice of the data set, which decides what ``--data`` has."""
+        super().add_default_arguments_to_parser(parser)
+        names = Literal["shapes", "funnybirds"]
+        parser.add_argument("--dataset", type=names, default="shapes", help="what --data reads; see its own --help")
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Compute in float32 where bfloat16 is only emulated."""
         trainer = self._get(self.config_init, "trainer")
@@ -43,7 +72,7 @@ class _CLI(LightningCLI):
 
 
 class TrainCLI(_CLI):
-    """Train a classifier on the shapes, then test its best checkpoint."""
+    """Train a classifier on the shapes or on FunnyBirds, then test its best checkpoint."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every training has."""
@@ -100,7 +129,7 @@ def _build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_d
     """Read the command line, or ``args``, and make trainer, model and data of it."""
     return cli(
         model,
-        ShapesDataModule,
+        DATASETS[_dataset_of(sys.argv[1:] if args is None else args)],
         run=False,
         args=None if args is None else list(args),
         seed_everything_default=0,

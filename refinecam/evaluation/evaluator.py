@@ -10,6 +10,7 @@ from torch import Tensor
 from refinecam.attribution import AttributionMethod, parse_methods
 from refinecam.errors import InputError, check_counts
 from refinecam.evaluation.accuracy import accuracy_rows, prediction_rows
+from refinecam.evaluation.birds import PER_IMAGE, BirdScorer
 from refinecam.evaluation.report import SummaryRow, method_columns, write_report
 from refinecam.evaluation.results import ResultsFolder
 from refinecam.evaluation.scores import GROUND_TRUTH, LABEL_FREE, ON_REQUEST, SCORES
@@ -23,7 +24,8 @@ from refinecam.models import build_network, create_backbone, read_weights
 class Evaluator(L.LightningModule):
     """Every score of every method on every test image that the classifier gets right, and how often it does.
 
-    Run it with ``Trainer(inference_mode=False).test``: maps need gradients.
+    Run it with ``Trainer(inference_mode=False).test``: maps need gradients. FunnyBirds' own scores come with data that
+    has its interventions, and count misclassified images too, as their authors do.
 
     Args:
         backbone: timm name of the network; null for the checkpoint's.
@@ -101,6 +103,7 @@ class Evaluator(L.LightningModule):
         self.network.to(memory_format=torch.channels_last)  # in which convolutions are fastest, with images alike
         self.scores, self.names = scores, list(scores or [])
         self.metrics: list[list[PerImageMean]] = []
+        self.birds: BirdScorer | None = None
         self.shown = 0
         self.written: list[Path] = []
 
@@ -130,7 +133,7 @@ class Evaluator(L.LightningModule):
         if self.trainer.is_global_zero:
             self.results.start()
         self.trainer.strategy.barrier()
-        self.metrics = []
+        self.metrics, self.birds = [], None
         self.shown = 0
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -138,6 +141,9 @@ class Evaluator(L.LightningModule):
         if not self.metrics:
             self.names = self.scores or [*(GROUND_TRUTH if "mask" in batch else ()), *LABEL_FREE]
             self.metrics = [[self._metric(name) for name in self.names] for _ in self.methods]
+            if "subsets" in batch and self.methods:
+                chunk = self.road_options["chunk"]
+                self.birds = BirdScorer(self.methods, self._data.bird_classes, self.device, chunk)
         batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         logits = self.network(batch["image"])
         predicted = logits.argmax(1)
@@ -150,12 +156,19 @@ class Evaluator(L.LightningModule):
         bands = getattr(self._data, "bands", ())
         self.results.add_rows("predictions", part, prediction_rows(batch, predicted, controls, bands))
         rows: list[dict[str, Any]] = []
+        bird_rows: list[dict[str, Any]] = []
         maps: dict[str, Tensor] = {}
-        for method, metrics in zip(self.methods, self.metrics, strict=True):
+        if self.birds is not None:
+            self.birds.start(self.network, batch)
+        for place, (method, metrics) in enumerate(zip(self.methods, self.metrics, strict=True)):
             scores = torch.full((len(keep), len(metrics)), torch.nan, device=self.device)
+            of_birds: dict[str, Tensor] = {}
+            if self.birds is not None:
+                every, of_birds = self.birds.score(place, self.target)
+                bird_rows += self.birds.rows(place, batch["index"], of_birds)
             if keep.any():
                 images = batch["image"][keep]
-                found = method(self.network, images, targets[keep])
+                found = method(self.network, images, targets[keep]) if self.birds is None else every[keep]
                 maps[method.title] = found
                 evaluation = MapEvaluation(
                     self.network,
@@ -173,9 +186,12 @@ class Evaluator(L.LightningModule):
                 scores[keep] = torch.stack([metric.per_image(evaluation) for metric in metrics], 1)
             for metric in metrics:
                 metric.skip(int((~keep).sum()))
-            rows += _rows(method, batch, predicted, targets, keep, dict(zip(self.names, scores.T, strict=True)))
-        if rows:
-            self.results.add_rows("per_image", part, rows)
+            columns = dict(zip(self.names, scores.T, strict=True))
+            columns |= {name: of_birds[name] for name in PER_IMAGE if name in of_birds}
+            rows += _rows(method, batch, predicted, targets, keep, columns)
+        for table, found_rows in (("per_image", rows), ("funnybirds", bird_rows)):
+            if found_rows:
+                self.results.add_rows(table, part, found_rows)
         self._keep_maps(batch, keep, maps)
 
     def _metric(self, name: str) -> PerImageMean:
@@ -188,6 +204,7 @@ class Evaluator(L.LightningModule):
             for method, metrics in zip(self.methods, self.metrics, strict=True)
             for name, metric in zip(self.names, metrics, strict=True)
         ]
+        birds = self.birds.report() if self.birds is not None else None
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
             predictions = self.results.merge("predictions")
@@ -198,7 +215,7 @@ class Evaluator(L.LightningModule):
             if rows:
                 heading += f", {self._scoring(rows[0].summary.skipped)}"
             loggers = self.trainer.loggers
-            self.written = write_report(self.results, rows, found, heading, self.figure_images, loggers)
+            self.written = write_report(self.results, rows, found, heading, self.figure_images, loggers, birds)
 
     def _scoring(self, skipped: int) -> str:
         which = f"{skipped} misclassified ones skipped" if self.only_correct else "all of them scored"

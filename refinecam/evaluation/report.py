@@ -26,6 +26,14 @@ class SummaryRow(NamedTuple):
     summary: Summary
 
 
+class BirdsReport(NamedTuple):
+    """FunnyBirds' scores of all methods: as a table, as text, and as values to log."""
+
+    table: pd.DataFrame
+    text: str
+    values: dict[str, float]
+
+
 def write_report(
     results: ResultsFolder,
     rows: Sequence[SummaryRow],
@@ -33,6 +41,7 @@ def write_report(
     heading: str,
     figure_images: int,
     loggers: Sequence[Logger],
+    birds: BirdsReport | None = None,
 ) -> list[Path]:
     """Write the accuracy and, if methods were scored, merge their rows; write summary and figure; log everything.
 
@@ -43,6 +52,7 @@ def write_report(
         heading: what was evaluated, and how, in a line or two.
         figure_images: images in the figure.
         loggers: of the trainer.
+        birds: FunnyBirds' scores, where the data has them.
 
     Returns:
         The files that are new.
@@ -59,6 +69,12 @@ def write_report(
         written += ["per_image.parquet", "summary.csv"]
         texts["summary"] = f"{heading}\n\n{summary_markdown(rows)}"
         values |= {f"{row.score}/{row.method.title}": row.summary.mean for row in rows}
+        if birds is not None:
+            results.merge("funnybirds")
+            birds.table.to_csv(results.folder / "funnybirds.csv", index=False)
+            written += ["funnybirds.parquet", "funnybirds.csv"]
+            texts["summary"] += f"\n{birds.text}"
+            values |= birds.values
         kept = results.maps(figure_images)
         figure = maps_figure(kept) if kept else None
     for name, text in texts.items():

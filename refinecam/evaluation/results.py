@@ -12,8 +12,9 @@ import torch
 class ResultsFolder:
     """Where an evaluation writes.
 
-    While it runs, each process writes a small file for each batch into ``parts/`` (scores) and ``parts-predictions/``,
-    folders that :func:`pandas.read_parquet` reads as one table: what was computed survives whatever happens later.
+    While it runs, each process writes a small file for each batch into ``parts/`` (scores), ``parts-predictions/`` and
+    ``parts-funnybirds/``, folders that :func:`pandas.read_parquet` reads as one table: what was computed survives
+    whatever happens later.
 
     Args:
         folder: made if missing.
@@ -21,7 +22,8 @@ class ResultsFolder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.parts = {"per_image": self.folder / "parts", "predictions": self.folder / "parts-predictions"}
+        tables = {"per_image": "parts", "predictions": "parts-predictions", "funnybirds": "parts-funnybirds"}
+        self.parts = {table: self.folder / name for table, name in tables.items()}
         self.kept = self.folder / "parts-maps"
 
     def start(self) -> None:

@@ -7,6 +7,7 @@ from refinecam.metrics.coherency import Coherency
 from refinecam.metrics.complexity import Complexity
 from refinecam.metrics.cosine_similarity import CosineSimilarity
 from refinecam.metrics.deletion import Deletion
+from refinecam.metrics.functional.bird_evaluation import BirdBatch, BirdEvaluation
 from refinecam.metrics.functional.map_evaluation import MapEvaluation
 from refinecam.metrics.funnybirds import FunnyBirdsScore, FunnyBirdsSummary
 from refinecam.metrics.increase_in_confidence import IncreaseInConfidence
@@ -24,6 +25,8 @@ __all__ = [
     "ROAD",
     "ROCAUC",
     "AverageDrop",
+    "BirdBatch",
+    "BirdEvaluation",
     "Coherency",
     "Complexity",
     "CosineSimilarity",
