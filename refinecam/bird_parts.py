@@ -3,7 +3,7 @@
 Hesse et al., "FunnyBirds: A Synthetic Vision Dataset for a Part-Based Analysis of Explainable AI Methods", ICCV 2023.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 PARTS = ("beak", "eye", "foot", "tail", "wing")
 """The removable parts, in the order in which every table here counts them."""
@@ -54,3 +54,25 @@ def intervention_name(subset: int) -> str:
     ('body_beak_wing.png', 'body_.png')
     """
     return f"body_{'_'.join(subset_parts(subset))}.png"
+
+
+def shared_parts(one: Mapping[str, int], other: Mapping[str, int]) -> int:
+    """The set of parts that two birds have alike, each given as its parts' variants.
+
+    >>> bird = {"beak": 1, "eye": 0, "foot": 0, "tail": 0, "wing": 0}
+    >>> subset_parts(shared_parts(bird, bird | {"beak": 2, "wing": 3}))
+    ['eye', 'foot', 'tail']
+    """
+    return sum(1 << place for place, part in enumerate(PARTS) if one[part] == other[part])
+
+
+def sensitivity_pair(birds: Sequence[Mapping[str, int]], label: int) -> tuple[int, int, int, int]:
+    """Two other birds that share two parts with this one each, but not the same ones: the pair of Target Sensitivity.
+
+    Returns:
+        The first such pair and its sets of shared parts, (bird 1, bird 2, set 1, set 2); all -1 if there is none.
+    """
+    shared = [(place, shared_parts(birds[label], bird)) for place, bird in enumerate(birds)]
+    near = [(place, parts) for place, parts in shared if parts.bit_count() == len(PARTS) - 3]
+    pairs = ((a, b, p, q) for i, (a, p) in enumerate(near) for b, q in near[i + 1 :] if not p & q)
+    return next(pairs, (-1, -1, -1, -1))

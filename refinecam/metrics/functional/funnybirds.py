@@ -11,7 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refinecam.bird_parts import MAX_OBJECTS, PART_COLOURS, PARTS, SUBSETS, Colour, object_colour
+from refinecam.bird_parts import (
+    MAX_OBJECTS,
+    PART_COLOURS,
+    PARTS,
+    SUBSETS,
+    Colour,
+    object_colour,
+    sensitivity_pair,
+    shared_parts,
+)
 from refinecam.errors import InputError
 
 THRESHOLDS = torch.linspace(0.01, 0.50, 80, dtype=torch.float64)
@@ -111,14 +120,9 @@ def minimal_sufficient_sets(classes: Sequence[BirdClass], label: int) -> list[in
     [[['eye']], [['beak', 'eye']], [['beak']]]
     """
     own = classes[label]["parts"]
-    alike = {_shared(own, other["parts"]) for place, other in enumerate(classes) if place != label}
+    alike = {shared_parts(own, other["parts"]) for place, other in enumerate(classes) if place != label}
     sufficient = [s for s in range(1, SUBSETS) if all(s & ~shared for shared in alike)]
     return [s for s in sufficient if not any(t != s and t & s == t for t in sufficient)]
-
-
-def _shared(one: Mapping[str, int], other: Mapping[str, int]) -> int:
-    """The parts that two classes have alike, as a bit set."""
-    return sum(1 << place for place, part in enumerate(PARTS) if one[part] == other[part])
 
 
 def sufficiency_table(classes: Sequence[BirdClass], as_published: bool = True) -> Tensor:
@@ -209,15 +213,7 @@ def sensitivity_pairs(classes: Sequence[BirdClass]) -> Tensor:
         The first such pair in the order of classes.json and the sets of shared parts: (class 1, class 2, set 1, set 2),
         shape (classes, 4), int64; -1 where there is none.
     """
-
-    def pair(label: int) -> tuple[int, int, int, int]:
-        own = classes[label]["parts"]
-        shared = [(place, _shared(own, other["parts"])) for place, other in enumerate(classes)]
-        near = [(place, parts) for place, parts in shared if parts.bit_count() == len(PARTS) - 3]
-        pairs = ((a, b, p, q) for i, (a, p) in enumerate(near) for b, q in near[i + 1 :] if not p & q)
-        return next(pairs, (-1, -1, -1, -1))
-
-    return torch.tensor([pair(label) for label in range(len(classes))])
+    return torch.tensor([sensitivity_pair([c["parts"] for c in classes], label) for label in range(len(classes))])
 
 
 def background_independence(clean: Tensor, without: Tensor) -> Tensor:
