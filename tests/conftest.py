@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from refinecam.cli import train
+from refinecam.data.funnybirds.writer import write_birds
 from refinecam.models import create_backbone
 from tests.command_lines import train_args
 
@@ -96,4 +97,12 @@ def trained(tmp_path_factory):
     """Folder of a tiny training."""
     folder = tmp_path_factory.mktemp("trained")
     train(train_args(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def birds(tmp_path_factory):
+    """Twelve kinds of our birds, in FunnyBirds' layout."""
+    folder = tmp_path_factory.mktemp("birds") / "data"
+    write_birds(folder, classes=12, train_per_class=3, test_per_class=1, seed=0, size=64, progress=False)
     return folder
