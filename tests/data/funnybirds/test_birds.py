@@ -17,7 +17,7 @@ from refinecam.data.funnybirds.solids import KINDS, Camera, Solid
 from refinecam.data.funnybirds.writer import draw_classes, draw_entry, write_birds
 from refinecam.errors import InputError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 INSIDE = {
     "sphere": lambda p: (p**2).sum(0) <= 1,
     "cylinder": lambda p: (p[0] ** 2 + p[2] ** 2 <= 1) & (abs(p[1]) <= 1),
