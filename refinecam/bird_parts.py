@@ -67,12 +67,15 @@ def shared_parts(one: Mapping[str, int], other: Mapping[str, int]) -> int:
 
 
 def sensitivity_pair(birds: Sequence[Mapping[str, int]], label: int) -> tuple[int, int, int, int]:
-    """Two other birds that share two parts with this one each, but not the same ones: the pair of Target Sensitivity.
+    """Two other birds that share two parts with this one each: the pair of Target Sensitivity.
 
     Returns:
-        The first such pair and its sets of shared parts, (bird 1, bird 2, set 1, set 2); all -1 if there is none.
+        The first pair without a common shared part or, as in the authors' code, if there is none the last pair, with
+        its sets of shared parts: (bird 1, bird 2, set 1, set 2). All -1 if less than two birds share two parts, which
+        the authors' code does not foresee.
     """
     shared = [(place, shared_parts(birds[label], bird)) for place, bird in enumerate(birds)]
     near = [(place, parts) for place, parts in shared if parts.bit_count() == len(PARTS) - 3]
-    pairs = ((a, b, p, q) for i, (a, p) in enumerate(near) for b, q in near[i + 1 :] if not p & q)
-    return next(pairs, (-1, -1, -1, -1))
+    pairs = [(a, b, p, q) for i, (a, p) in enumerate(near) for b, q in near[i + 1 :]]
+    disjoint = (pair for pair in pairs if not pair[2] & pair[3])
+    return next(disjoint, pairs[-1] if pairs else (-1, -1, -1, -1))

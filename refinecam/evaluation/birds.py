@@ -12,7 +12,7 @@ from refinecam.bird_parts import PARTS
 from refinecam.evaluation.report import BirdsReport, method_columns
 from refinecam.metrics import BirdBatch, BirdEvaluation, FunnyBirdsScore, FunnyBirdsSummary
 
-PER_IMAGE = ("single_deletion", "target_sensitivity")
+PER_IMAGE = ("background_independence", "single_deletion", "target_sensitivity")
 """Scores that each image has by itself; the others need the threshold, which is the data set's."""
 CURVES = ("controlled_synthetic_data_check", "preservation_check", "deletion_check", "distractibility")
 
@@ -60,16 +60,17 @@ class BirdScorer:
             target: ``"label"`` or ``"predicted"``, the class of the maps that are returned.
 
         Returns:
-            Maps (N, 1, H, W), and :data:`PER_IMAGE`, :data:`CURVES` and the parts' ``importance``, a row an image.
+            Maps (N, 1, H, W), and :data:`PER_IMAGE`, :data:`CURVES`, the parts' ``importance`` and the number of
+            background ``objects``, a row an image.
         """
         assert self.batch is not None
         method, batch = self.methods[place], self.batch
         evaluation = BirdEvaluation(batch, method(batch.model, batch.images, batch.labels), method)
         self.metrics[place].update(evaluation)
-        scores = {name: getattr(evaluation, name) for name in (*PER_IMAGE, *CURVES)}
-        for name, values in scores.items():
-            scores[name] = values.masked_fill(evaluation.undefined.view(-1, *[1] * (values.ndim - 1)), torch.nan)
-        scores["importance"] = evaluation.importance[:, : len(PARTS)]
+        independent, objects = batch.background_independence.T
+        scores = {"background_independence": independent / objects}
+        scores |= {name: getattr(evaluation, name) for name in (*PER_IMAGE[1:], *CURVES)}
+        scores |= {"importance": evaluation.importance[:, : len(PARTS)], "objects": objects}
         return evaluation.maps if target == "label" else evaluation.predicted_maps, scores
 
     def rows(self, place: int, index: Tensor, scores: Mapping[str, Tensor]) -> list[dict[str, Any]]:
@@ -114,6 +115,13 @@ def birds_markdown(summaries: Sequence[tuple[AttributionMethod, FunnyBirdsSummar
     first = summaries[0][1]
     heading = (
         f"FunnyBirds over {first.images} images, the misclassified ones too: accuracy {first.accuracy:.1%}, background "
-        f"independence {first.background_independence:.3f}."
+        f"independence {first.background_independence:.3f}. CSDC counts {first.csdc_images} of them, those that are "
+        f"classified right; D {first.distractibility_images}, in which the network does not need everything; Contrastivity "
+        f"{first.target_sensitivity_images}, in which it reacts to the parts as that presumes."
     )
-    return "\n".join([heading, "", *lines]) + "\n"
+    missing = [
+        f"{method.title}: Correctness of {summary.single_deletion_images} images, {summary.undefined} undefined maps."
+        for method, summary in summaries
+        if summary.undefined or summary.single_deletion_images < summary.images
+    ]
+    return "\n".join([heading, "", *lines, *(["", *missing] if missing else [])]) + "\n"

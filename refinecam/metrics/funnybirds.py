@@ -1,8 +1,9 @@
 """FunnyBirds' scores over a data set (Hesse et al., ICCV 2023)."""
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
@@ -29,7 +30,11 @@ class FunnyBirdsSummary(NamedTuple):
         contrastivity: TS.
         score: mean of the three.
         images: that were seen.
-        undefined: images of which a map is not finite; they count for accuracy and BI alone.
+        undefined: images of which a map is not finite: by it nothing is important, and SD has no value.
+        csdc_images: that CSDC counts, the ones classified correctly.
+        distractibility_images: with anything irrelevant.
+        single_deletion_images: with a rank correlation.
+        target_sensitivity_images: in which the network reacts to the parts as TS presumes.
     """
 
     accuracy: float
@@ -47,6 +52,14 @@ class FunnyBirdsSummary(NamedTuple):
     score: float
     images: int
     undefined: int
+    csdc_images: int
+    distractibility_images: int
+    single_deletion_images: int
+    target_sensitivity_images: int
+
+
+COUNTED = ("csdc", "distractibility", "single_deletion", "target_sensitivity")
+"""Scores that not every image has."""
 
 
 class BirdMetric(Metric, ABC):
@@ -70,14 +83,9 @@ class BirdMetric(Metric, ABC):
     def score(self, evaluation: BirdEvaluation) -> Tensor:
         """The score of each image, shape (N,) or, for each threshold, (N, 80); NaN where it has none."""
 
-    def per_image(self, evaluation: BirdEvaluation) -> Tensor:
-        """The score of each image; NaN where it has none or its map is not finite."""
-        scores = self.score(evaluation).double()
-        return torch.where(evaluation.undefined.view(-1, *[1] * (scores.ndim - 1)), torch.nan, scores)
-
     def update(self, evaluation: BirdEvaluation) -> None:
         """Add the images of one batch."""
-        scores = self.per_image(evaluation)
+        scores = self.score(evaluation).double()
         there = scores[scores.flatten(1).isfinite().all(1)] if scores.ndim > 1 else scores[scores.isfinite()]
         self.total += there.sum(0)
         self.scored += len(there)
@@ -85,6 +93,11 @@ class BirdMetric(Metric, ABC):
     def compute(self) -> Tensor:
         """Mean over the images with a score, float64; NaN if there are none."""
         return self.total / self.scored
+
+    def count(self) -> int:
+        """How many images have the score, over all processes."""
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync):
+            return int(self.scored)
 
 
 class ThresholdCurve(BirdMetric):
@@ -118,8 +131,13 @@ class DeletionCheck(ThresholdCurve):
 class Distractibility(ThresholdCurve):
     """D: 1 minus the share of irrelevant parts and background objects that a map calls important."""
 
-    def score(self, evaluation: BirdEvaluation) -> Tensor:  # noqa: D102
-        return evaluation.distractibility
+    def score(self, evaluation: BirdEvaluation) -> Tensor:
+        """1 - D, which is what is added up, as the authors do: it decides ties between thresholds."""
+        return evaluation.distracted_share
+
+    def compute(self) -> Tensor:
+        """D for each threshold; 1 if nothing was irrelevant in any image."""
+        return 1 - self.total / (self.scored + 1e-8)
 
 
 class SingleDeletion(BirdMetric):
@@ -141,10 +159,6 @@ class BirdAccuracy(BirdMetric):
 
     def score(self, evaluation: BirdEvaluation) -> Tensor:  # noqa: D102
         return (evaluation.batch.predictions == evaluation.batch.labels).double()
-
-    def per_image(self, evaluation: BirdEvaluation) -> Tensor:
-        """1 or 0 for each image, whatever its map."""
-        return self.score(evaluation)
 
 
 class BackgroundIndependence(BirdMetric):
@@ -169,10 +183,6 @@ class UndefinedMaps(BirdMetric):
 
     def score(self, evaluation: BirdEvaluation) -> Tensor:  # noqa: D102
         return evaluation.undefined.double()
-
-    def per_image(self, evaluation: BirdEvaluation) -> Tensor:
-        """1 or 0 for each image."""
-        return self.score(evaluation)
 
 
 class FunnyBirdsScore(MetricCollection):
@@ -204,11 +214,13 @@ class FunnyBirdsScore(MetricCollection):
     def summary(self) -> FunnyBirdsSummary:
         """Scores at the best threshold, and the three that they make up, over the images of all processes."""
         found: dict[str, Tensor] = super().compute()
-        complete = (found["csdc"] + found["pc"] + found["dc"]) / 3 + found["distractibility"]
-        best = int(complete.nan_to_num(-torch.inf).argmax())
+        counted = {name: cast(BirdMetric, self[name]).count() for name in ("accuracy", *COUNTED)}
+        # In the order of the authors' sums, whose rounding decides between thresholds that are as good.
+        complete = found["csdc"] / 3 + found["pc"] / 3 + found["dc"] / 3 + found["distractibility"]
+        best = int(np.argmax(complete.nan_to_num(-torch.inf).cpu().numpy()))
         scores = {name: float(value[best] if value.ndim else value) for name, value in found.items()}
         share = scores.pop("undefined")
-        images = self._images()
+        images = counted["accuracy"]
         parts = complete[best].item() / 2, scores["single_deletion"], scores["target_sensitivity"]
         return FunnyBirdsSummary(
             **scores,
@@ -219,10 +231,8 @@ class FunnyBirdsScore(MetricCollection):
             score=sum(parts) / 3,
             images=images,
             undefined=round(share * images) if images else 0,
+            csdc_images=counted["csdc"],
+            distractibility_images=counted["distractibility"],
+            single_deletion_images=counted["single_deletion"],
+            target_sensitivity_images=counted["target_sensitivity"],
         )
-
-    def _images(self) -> int:
-        accuracy = self["accuracy"]
-        assert isinstance(accuracy, BirdAccuracy)
-        with accuracy.sync_context(dist_sync_fn=accuracy.dist_sync_fn, should_sync=accuracy._to_sync):
-            return int(accuracy.scored)

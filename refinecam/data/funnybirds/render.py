@@ -73,8 +73,8 @@ class Scene:
 
     def __init__(self, entry: dict[str, Any], size: int) -> None:
         self.entry, self.size = entry, size
-        self.camera = Camera(orbit(entry, "camera"), size * FINER)
-        light = orbit(entry, "light")
+        self.camera = Camera(camera_place(entry), size * FINER)
+        light = _place(entry["light_distance"], entry["light_pitch"], entry["light_roll"])
         self.light = light / np.linalg.norm(light)
 
     @cached_property
@@ -184,13 +184,15 @@ def _paint(colour: NDArray[Any], code: int) -> Any:
     return red | green << 8 | blue << 16 | np.uint32(code << 24)
 
 
-def orbit(entry: dict[str, Any], name: str) -> Array:
-    """Place of the camera or the light: two angles and a distance from the bird."""
-    return _place(entry[f"{name}_distance"], entry[f"{name}_pitch"], entry[f"{name}_roll"])
+def camera_place(entry: dict[str, Any]) -> Array:
+    """The camera, which always looks from in front, as the original's does."""
+    distance = entry["camera_distance"]
+    x, y, _ = _place(distance, entry["camera_pitch"], entry["camera_roll"])
+    return np.array([x, y, distance], np.float32)
 
 
 def _place(distance: float, pitch: float, roll: float) -> Array:
-    around = np.array([np.sin(pitch) * np.cos(roll), np.sin(pitch) * np.sin(roll), np.cos(pitch)])
+    around = np.array([np.sin(pitch) * np.cos(roll), -np.sin(roll), np.cos(pitch) * np.cos(roll)])
     return (distance * around).astype(np.float32)
 
 

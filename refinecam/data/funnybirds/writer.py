@@ -94,7 +94,8 @@ def draw_classes(count: int, seed: int) -> list[Entry]:
         while len(found) < count:
             found[tuple(int(rng.integers(len(VARIANTS[part]))) for part in PARTS)] = None
         birds = [dict(zip(PARTS, variants, strict=True)) for variants in found]
-        pairs = sum(sensitivity_pair(birds, label)[0] >= 0 for label in range(count))
+        found_pairs = [sensitivity_pair(birds, label) for label in range(count)]
+        pairs = sum(pair[0] >= 0 and not pair[2] & pair[3] for pair in found_pairs)
         if pairs > most:
             best, most = birds, pairs
         if most == count:

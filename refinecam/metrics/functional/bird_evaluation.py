@@ -74,24 +74,47 @@ class BirdBatch:
         return torch.cat(found).float()
 
     @cached_property
+    def scene_logits(self) -> Tensor:
+        """Logits of the images with each set of parts, (N, 32, classes), and of the images, together (N, 33, classes).
+
+        Scenes of an image that are equal, because what is missing was hidden, have equal logits, to the last bit: one
+        of them goes through the network for all. Rounding in batches of other sizes would break ties otherwise.
+        """
+        scenes = torch.cat([self.subsets, self.images[:, None]], 1)
+        same = torch.arange(SUBSETS + 1, device=scenes.device).repeat(len(scenes), 1)
+        for place in range(len(PARTS)):
+            bit = 1 << place
+            having = torch.tensor([subset for subset in range(SUBSETS) if subset & bit], device=scenes.device)
+            equal = (self.subsets[:, having] == self.subsets[:, having - bit]).flatten(2).all(2)
+            same[:, having] = torch.where(equal, torch.minimum(same[:, having], having - bit), same[:, having])
+        whole = (self.images == self.subsets[:, -1]).flatten(1).all(1)
+        same[:, -1] = torch.where(whole, SUBSETS - 1, SUBSETS)
+        for _ in PARTS:  # a set that equals a smaller one that equals a smaller one
+            same = same.gather(1, same)
+        first = same == torch.arange(SUBSETS + 1, device=scenes.device)
+        found = self._logits(scenes[first])
+        place_of = (first.flatten().cumsum(0) - 1).view_as(first).gather(1, same)
+        return found[place_of]
+
+    @property
     def logits(self) -> Tensor:
         """Logits of the images, (N, classes)."""
-        return self._logits(self.images)
+        return self.scene_logits[:, -1]
 
     @cached_property
     def predictions(self) -> Tensor:
         """Predicted classes, (N,)."""
         return self.logits.argmax(1)
 
-    @cached_property
+    @property
     def subset_logits(self) -> Tensor:
         """Logits with each set of parts, (N, 32, classes)."""
-        return self._logits(self.subsets.flatten(0, 1)).unflatten(0, (-1, SUBSETS))
+        return self.scene_logits[:, :-1]
 
     @cached_property
     def subset_predictions(self) -> Tensor:
         """Predicted classes with each set of parts, then those of the images, (N, 33)."""
-        return torch.cat([self.subset_logits.argmax(2), self.predictions[:, None]], 1)
+        return self.scene_logits.argmax(2)
 
     @cached_property
     def clean(self) -> Tensor:
@@ -109,8 +132,11 @@ class BirdBatch:
         found = self.clean.new_full((len(self.labels), int(self.objects.max()) if len(self.objects) else 0), torch.nan)
         if len(self.removals):
             there = torch.arange(found.shape[1], device=found.device) < self.objects[:, None]
-            chosen = self.labels.repeat_interleave(self.objects)
-            found[there] = self._logits(self.removals).gather(1, chosen[:, None]).squeeze(1)
+            owner = torch.arange(len(self.labels), device=found.device).repeat_interleave(self.objects)
+            logits, hidden = self.logits[owner], (self.removals == self.images[owner]).flatten(1).all(1)
+            if not hidden.all():
+                logits[~hidden] = self._logits(self.removals[~hidden])  # as with the parts
+            found[there] = logits.gather(1, self.labels[owner, None]).squeeze(1)
         return found
 
     @cached_property
@@ -158,7 +184,10 @@ class BirdEvaluation:
 
     @cached_property
     def undefined(self) -> Tensor:
-        """Images of which a map is not finite, bool (N,). A constant map is scored: it calls no part important."""
+        """Images of which a map is not finite, bool (N,).
+
+        They are scored as the authors do: nothing is important by such a map, and SD has no value.
+        """
         maps = torch.stack([self.maps, self.predicted_maps], 1)
         return ~maps.flatten(1).isfinite().all(1)
 
@@ -210,10 +239,15 @@ class BirdEvaluation:
         return scores.deletion_check(self.predicted_codes, self.batch.subset_predictions)
 
     @cached_property
-    def distractibility(self) -> Tensor:
-        """D of the label, (N, T); NaN where no part and no object is irrelevant."""
+    def distracted_share(self) -> Tensor:
+        """1 - D of the label, (N, T); NaN where no part and no object is irrelevant."""
         without = torch.cat([self.batch.without_part, self.batch.without_object], 1)
-        return scores.distractibility(self.important, scores.irrelevant_parts(self.batch.clean, without))
+        return scores.distracted_share(self.important, scores.irrelevant_parts(self.batch.clean, without))
+
+    @property
+    def distractibility(self) -> Tensor:
+        """D of the label, (N, T)."""
+        return 1 - self.distracted_share
 
     @cached_property
     def single_deletion(self) -> Tensor:

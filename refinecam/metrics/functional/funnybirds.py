@@ -86,8 +86,9 @@ def check_sizes(maps: Tensor, part_maps: Tensor) -> None:
 
 
 def importance_of(maps: Tensor, weights: Tensor) -> Tensor:
-    """Importances (N, P) from maps (N, 1, H, W) and :func:`part_weights` (N, P, H, W)."""
-    return (weights.flatten(2) @ maps.float().flatten(1)[:, :, None]).squeeze(2)
+    """Importances (N, P), float64, from maps (N, 1, H, W) and :func:`part_weights` (N, P, H, W)."""
+    with torch.autocast(maps.device.type, enabled=False):  # which would round the sums that are compared
+        return (weights.flatten(2).double() @ maps.double().flatten(1)[:, :, None]).squeeze(2)
 
 
 def important_parts(maps: Tensor, importance: Tensor, thresholds: Tensor = THRESHOLDS) -> Tensor:
@@ -101,7 +102,7 @@ def important_parts(maps: Tensor, importance: Tensor, thresholds: Tensor = THRES
     Returns:
         Bool tensor (N, T, P).
     """
-    least = maps.float().sum((1, 2, 3))[:, None] * thresholds.to(maps.device, torch.float32)
+    least = maps.double().sum((1, 2, 3))[:, None] * thresholds.to(maps.device)
     return importance[:, None] > least[:, :, None]
 
 
@@ -180,13 +181,12 @@ def irrelevant_parts(clean: Tensor, without: Tensor) -> Tensor:
     return ((clean - without).abs() < (clean * RELEVANT).abs()) | (clean < without)
 
 
-def distractibility(important: Tensor, irrelevant: Tensor) -> Tensor:
-    """D: 1 minus the share of irrelevant parts and objects that are called important, shape (N, T).
+def distracted_share(important: Tensor, irrelevant: Tensor) -> Tensor:
+    """1 - D: the share of irrelevant parts and objects that are called important, float64, shape (N, T).
 
     NaN where nothing is irrelevant.
     """
-    both = (important & irrelevant[:, None]).sum(2)
-    return 1 - both / irrelevant.sum(1)[:, None]
+    return (important & irrelevant[:, None]).sum(2).double() / irrelevant.sum(1)[:, None]
 
 
 def single_deletion(drops: Tensor, importance: Tensor) -> Tensor:
@@ -207,11 +207,10 @@ def _ranks(values: Tensor) -> Tensor:
 
 
 def sensitivity_pairs(classes: Sequence[BirdClass]) -> Tensor:
-    """For each class two others that share two parts with it each, but not the same ones.
+    """For each class two others that share two parts with it each, and these sets, if possible without a common part.
 
     Returns:
-        The first such pair in the order of classes.json and the sets of shared parts: (class 1, class 2, set 1, set 2),
-        shape (classes, 4), int64; -1 where there is none.
+        :func:`~refinecam.bird_parts.sensitivity_pair` of each class, shape (classes, 4), int64.
     """
     return torch.tensor([sensitivity_pair([c["parts"] for c in classes], label) for label in range(len(classes))])
 
