@@ -26,7 +26,7 @@ demo: $(STAMP)  ## fine-tune the shipped ResNet18 on shapes, score CAMs and Refi
 birds: $(STAMP)  ## draw birds, train a ResNet18 on them, compute FunnyBirds' scores (about 15 minutes on 2 cores)
 	test -d data/birds || $(RUN) -m refinecam.data.funnybirds data/birds --classes 10 --train-per-class 1000 --test-per-class 10 --workers 2
 	$(RUN) train.py --config configs/train/birds-scratch.yaml
-	$(RUN) evaluate.py --config configs/evaluate/funnybirds.yaml
+	$(RUN) evaluate.py --config configs/evaluate/birds.yaml
 	@echo "Figure:      runs/birds/evaluation/maps.png"
 
 train-scratch: $(STAMP)  ## train a ResNet18 from nothing, on larger shapes at 128 px (about 8 minutes on 2 cores)

@@ -180,4 +180,5 @@ def run(entry: Callable[[], None]) -> None:
     try:
         entry()
     except InputError as error:
-        sys.exit(f"error: {error}")
+        *_, line = str(error).rpartition("InputError: ")  # behind the traceback of a worker that read the data
+        sys.exit(f"error: {line.strip()}")

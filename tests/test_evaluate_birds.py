@@ -1,5 +1,6 @@
 """train.py and evaluate.py on our own birds: FunnyBirds' scores beside the others, from YAML to files."""
 
+import shutil
 import subprocess
 import sys
 
@@ -28,7 +29,7 @@ def trained_birds(birds, tmp_path_factory):
 
 
 def birds_args(checkpoint, folder, output, *more):
-    args = ["--config", str(ROOT / "configs/evaluate/funnybirds.yaml"), *TINY, "--data.folder", str(folder)]
+    args = ["--config", str(ROOT / "configs/evaluate/birds.yaml"), *TINY, "--data.folder", str(folder)]
     args += ["--model.checkpoint", str(checkpoint), "--model.methods", str(METHODS), "--output", str(output)]
     return [*args, "--data.test_size", "7", "--data.batch_size", "3", "--model.only_correct", "false", *more]
 
@@ -48,7 +49,7 @@ def test_tables_have_funnybirds_scores_beside_the_others(evaluated_birds):
     curves = pd.read_parquet(evaluated_birds / "funnybirds.parquet")
     assert len(curves) == len(table)
     joined = table.merge(curves, on=["index", "method", "stage", "aggregator"], suffixes=("", "_again"))
-    for name in ("single_deletion", "target_sensitivity"):
+    for name in ("background_independence", "single_deletion", "target_sensitivity"):
         pd.testing.assert_series_equal(joined[name], joined[f"{name}_again"], check_names=False)
 
 
@@ -110,6 +111,17 @@ def test_bad_input_ends_with_one_line(birds, trained_birds, tmp_path, more, mess
         run(lambda: evaluate(birds_args(trained_birds, birds, tmp_path, *more)))
     assert str(stop.value).startswith("error: ")
     assert message in str(stop.value)
+    assert "\n" not in str(stop.value)
+
+
+def test_a_broken_file_that_a_worker_reads_ends_with_one_line(birds, trained_birds, tmp_path):
+    copied = shutil.copytree(birds, tmp_path / "birds")
+    broken = sorted(copied.glob("test_interventions/*/*/body_eye.png"))[0]
+    broken.write_bytes(b"nothing")
+    args = birds_args(trained_birds, copied, tmp_path / "out", "--data.test_size", "12", "--data.num_workers", "1")
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: evaluate(args))
+    assert str(stop.value).startswith(f"error: folder: {broken} cannot be read")
     assert "\n" not in str(stop.value)
 
 

@@ -116,8 +116,9 @@ def birds_markdown(summaries: Sequence[tuple[AttributionMethod, FunnyBirdsSummar
     heading = (
         f"FunnyBirds over {first.images} images, the misclassified ones too: accuracy {first.accuracy:.1%}, background "
         f"independence {first.background_independence:.3f}. CSDC counts {first.csdc_images} of them, those that are "
-        f"classified right; D {first.distractibility_images}, in which the network does not need everything; Contrastivity "
-        f"{first.target_sensitivity_images}, in which it reacts to the parts as that presumes."
+        f"classified right (with 0 for the last class, as published); D {first.distractibility_images}, in which the "
+        f"network does not need everything; Contrastivity {first.target_sensitivity_images}, in which it reacts to the "
+        "parts as that presumes."
     )
     missing = [
         f"{method.title}: Correctness of {summary.single_deletion_images} images, {summary.undefined} undefined maps."

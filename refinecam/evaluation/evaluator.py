@@ -142,6 +142,8 @@ class Evaluator(L.LightningModule):
             self.names = self.scores or [*(GROUND_TRUTH if "mask" in batch else ()), *LABEL_FREE]
             self.metrics = [[self._metric(name) for name in self.names] for _ in self.methods]
             if "subsets" in batch and self.methods:
+                if not hasattr(self._data, "bird_classes"):
+                    raise InputError("datamodule: interventions need a FunnyBirdsDataModule, which knows the classes")
                 chunk = self.road_options["chunk"]
                 self.birds = BirdScorer(self.methods, self._data.bird_classes, self.device, chunk)
         batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)

@@ -9,7 +9,18 @@ from refinecam.metrics.cosine_similarity import CosineSimilarity
 from refinecam.metrics.deletion import Deletion
 from refinecam.metrics.functional.bird_evaluation import BirdBatch, BirdEvaluation
 from refinecam.metrics.functional.map_evaluation import MapEvaluation
-from refinecam.metrics.funnybirds import FunnyBirdsScore, FunnyBirdsSummary
+from refinecam.metrics.funnybirds import (
+    BackgroundIndependence,
+    BirdAccuracy,
+    ControlledSyntheticDataCheck,
+    DeletionCheck,
+    Distractibility,
+    FunnyBirdsScore,
+    FunnyBirdsSummary,
+    PreservationCheck,
+    SingleDeletion,
+    TargetSensitivity,
+)
 from refinecam.metrics.increase_in_confidence import IncreaseInConfidence
 from refinecam.metrics.insertion import Insertion
 from refinecam.metrics.iou import IoU
@@ -25,12 +36,17 @@ __all__ = [
     "ROAD",
     "ROCAUC",
     "AverageDrop",
+    "BackgroundIndependence",
+    "BirdAccuracy",
     "BirdBatch",
     "BirdEvaluation",
     "Coherency",
     "Complexity",
+    "ControlledSyntheticDataCheck",
     "CosineSimilarity",
     "Deletion",
+    "DeletionCheck",
+    "Distractibility",
     "FunnyBirdsScore",
     "FunnyBirdsSummary",
     "IncreaseInConfidence",
@@ -40,5 +56,8 @@ __all__ = [
     "MassAccuracy",
     "PerImageMean",
     "PointingGame",
+    "PreservationCheck",
+    "SingleDeletion",
     "Summary",
+    "TargetSensitivity",
 ]

@@ -29,6 +29,8 @@ class FunnyBirdsDataModule(L.LightningDataModule):
         image_size: side of the images; null for the backbone's own.
         folder: of the data set.
         download: fetch the official archive (1.6 GB) if there is no such folder.
+        sha256: of the archive, if you have it from a source you trust; its authors publish none. Without it the size
+            and each file's checksum are compared with what the server and the archive say.
         normalise: by the backbone's mean and standard deviation; otherwise colours are in [0, 1], as in the paper.
         part_maps: add part maps to the test batches.
         interventions: add to the test batches the scenes without some parts or objects, and the part maps.
@@ -50,6 +52,7 @@ class FunnyBirdsDataModule(L.LightningDataModule):
         image_size: int | None = 256,
         folder: str = "data/FunnyBirds",
         download: bool = False,
+        sha256: str | None = None,
         normalise: bool = False,
         part_maps: bool = False,
         interventions: bool = False,
@@ -68,7 +71,7 @@ class FunnyBirdsDataModule(L.LightningDataModule):
         own = JointTransform.for_backbone(backbone, image_size)
         colours = {} if normalise else {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
         self.transform = replace(own, canvas=own.image_size, **colours)  # type: ignore[arg-type]
-        self.folder, self.download = Path(folder), download
+        self.folder, self.download, self.sha256 = Path(folder), download, sha256
         self.part_maps, self.interventions = part_maps or interventions, interventions
         self.val_share, self.train_size, self.test_size = val_share, train_size, test_size
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -80,7 +83,7 @@ class FunnyBirdsDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Fetch the archive if it is asked for and needed; Lightning calls this on one process."""
         if self.download and not self.folder.exists():
-            fetch_archive(URL, self.folder)
+            fetch_archive(URL, self.folder, self.sha256)
 
     def setup(self, stage: str) -> None:
         """Read the lists of the splits that ``stage`` needs, and check that their files are there."""
