@@ -1,7 +1,9 @@
-"""How fast the shapes are drawn: ``python -m tests.benchmarks.data``."""
+"""How fast shapes and birds are drawn: ``python -m tests.benchmarks.data``."""
 
 import os
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
@@ -10,6 +12,7 @@ import torch
 
 from refinecam.data import JointTransform, ShapesDataset
 from refinecam.data.backgrounds import Backgrounds
+from refinecam.data.funnybirds.writer import draw_classes, draw_entry, write_sample
 from refinecam.data.scenes import crowd_scene
 from refinecam.seeding import generator
 from tests.benchmarks.timing import take_turns
@@ -25,6 +28,15 @@ def main() -> None:
     cv2.setNumThreads(1)
     ((seconds, _),) = take_turns(lambda: [dataset[i] for i in range(200)])
     print(f"samples at {transform.image_size} px on one core: {200 / seconds:.0f} per second")
+    (bird,) = draw_classes(1, 0)
+    for split, count in (("train", 40), ("test", 8)):
+        with TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            files = sum(
+                write_sample(Path(folder), 256, (split, i, draw_entry(bird, split, i, 0))) for i in range(count)
+            )
+            rate = count / (time.perf_counter() - start)
+        print(f"birds ({split}) at 256 px on one core: {rate:.0f} scenes, {files / count * rate:.0f} files per second")
 
 
 if __name__ == "__main__":

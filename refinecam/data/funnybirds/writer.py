@@ -76,7 +76,7 @@ def write_birds(
         for name, content in described.items():
             (unfinished / f"{name}.json").write_text(json.dumps(content))
         jobs = [(split, i, entry) for split, entries in lists.items() for i, entry in enumerate(entries)]
-        draw = partial(_write_sample, unfinished, size)
+        draw = partial(write_sample, unfinished, size)
         written = sum(track(_each(draw, jobs, workers), "Drawing birds", total=len(jobs), disable=not progress))
         os.rename(unfinished, folder)
     except OSError as error:
@@ -144,7 +144,8 @@ def _single_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _write_sample(folder: Path, size: int, job: tuple[str, int, Entry]) -> int:
+def write_sample(folder: Path, size: int, job: tuple[str, int, Entry]) -> int:
+    """Draw and write one sample, given as split, index and entry; returns the number of files."""
     split, index, entry = job
     scene, stem = Scene(entry, size), f"{entry['class_idx']}/{index:06d}"
     canvas = scene.draw()
