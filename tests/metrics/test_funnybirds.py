@@ -352,6 +352,7 @@ def test_bad_input_is_named(data):
         ("subsets", subsets[:, 1:], "subsets: expected shape"),
         ("removals", removals[1:], "removals: expected shape"),
         ("classes", CLASSES[:2], "labels: expected 0 to 1"),
+        ("classes", ["class 0"] * len(CLASSES), "classes: expected entries of classes.json"),
     ):
         with pytest.raises(InputError, match=message):
             BirdBatch(model, images, labels, **(arguments | {name: value}))
@@ -360,6 +361,8 @@ def test_bad_input_is_named(data):
         BirdEvaluation(batch, torch.zeros(6, 3, SIZE, SIZE), method)
     with pytest.raises(InputError, match=r"targets: class 23 is not one of the model's 3 classes"):
         _ = BirdBatch(Net(3), images, labels, **arguments).logits
+    with pytest.raises(InputError, match="model: it tells 30 classes apart, classes has 24"):
+        _ = BirdBatch(Net(30), images, labels, **arguments).logits
     with pytest.raises(InputError, match="objects: expected 0 to 50"):
         F.part_weights(part_maps, 51)
 

@@ -155,7 +155,7 @@ def read_classes(folder: str | Path) -> list[dict[str, Any]]:
     if not folder.is_dir():
         raise InputError(
             f"folder: there is no folder {folder}; --data.download true fetches FunnyBirds (1.6 GB) into it, "
-            f"python -m refinecam.data.funnybirds {folder} draws a stand-in"
+            "python -m refinecam.data.funnybirds data/birds draws a stand-in of our own"
         )
     classes = _read_list(folder, "classes.json")
     for place, entry in enumerate(classes):

@@ -1,6 +1,6 @@
 """What FunnyBirds' scores share for one batch of images and one method, computed at most once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -62,6 +62,8 @@ class BirdBatch:
                 raise InputError(f"{name}: expected shape {tuple(shape)}, got {tuple(found.shape)}")
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
             raise InputError(f"labels: expected 0 to {len(classes) - 1}, got {labels.tolist()}")
+        if not all(isinstance(entry, Mapping) and "parts" in entry for entry in classes):
+            raise InputError("classes: expected entries of classes.json, such as FunnyBirdsDataModule.bird_classes")
         self.model, self.images, self.labels, self.part_maps = model, images, labels, part_maps
         self.subsets, self.removals, self.objects, self.classes = subsets, removals, objects, classes
         self.as_published, self.chunk = as_published, chunk or default_chunk(images)
@@ -71,6 +73,8 @@ class BirdBatch:
             found = [fast_forward(self.model, part) for part in images.split(self.chunk)]
         for logits, part in zip(found, images.split(self.chunk), strict=True):
             check_logits(logits, self.labels.new_full((len(part),), len(self.classes) - 1))
+            if logits.shape[1] != len(self.classes):
+                raise InputError(f"model: it tells {logits.shape[1]} classes apart, classes has {len(self.classes)}")
         return torch.cat(found).float()
 
     @cached_property
