@@ -94,9 +94,10 @@ class Evaluator(L.LightningModule):
         if checkpoint is not None:
             weights = read_weights(checkpoint, backbone, image_size)
             self.backbone, self.image_size = weights.backbone, weights.image_size
+            self.normalise: bool | None = weights.normalise
             self.network = build_network(weights)
         elif backbone is not None:
-            self.backbone, self.image_size = backbone, image_size
+            self.backbone, self.image_size, self.normalise = backbone, image_size, None
             self.network = create_backbone(backbone, pretrained=True, image_size=image_size)
         else:
             raise InputError("checkpoint: name trained weights, or a --model.backbone for its ImageNet weights")
@@ -119,6 +120,13 @@ class Evaluator(L.LightningModule):
             raise InputError(
                 f"checkpoint: the network tells {known} classes apart, the data has {len(classes)}; "
                 "use --model.checkpoint with one that was trained on this data"
+            )
+        asked = getattr(self._data, "hparams", {}).get("normalise", True)
+        if self._data is not None and self.normalise not in (None, asked):
+            trained = "normalised images" if self.normalise else "colours in [0, 1]"
+            raise InputError(
+                f"checkpoint: it was trained on {trained}; use --data.normalise {str(self.normalise).lower()}, or a "
+                "--model.checkpoint that was trained on this data"
             )
         for method in self.methods:
             method.layers(self.network)

@@ -25,6 +25,7 @@ class Weights(NamedTuple):
         image_size: side of the images in training, None for the backbone's own.
         state: the network's ``state_dict``.
         path: the file they come from.
+        normalise: whether images were normalised in training; otherwise their colours were in [0, 1].
     """
 
     backbone: str
@@ -32,6 +33,7 @@ class Weights(NamedTuple):
     image_size: int | None
     state: dict[str, Tensor]
     path: Path
+    normalise: bool = True
 
     def load_into(self, network: nn.Module) -> None:
         """Copy them into a network.
@@ -116,7 +118,12 @@ def export_weights(weights: Weights, path: str | Path) -> None:
         name: value.half().contiguous() if value.ndim > 1 and value.is_floating_point() else value.contiguous()
         for name, value in weights.state.items()
     }
-    about = {"backbone": weights.backbone, "num_classes": weights.num_classes, "image_size": weights.image_size or ""}
+    about: dict[str, Any] = {
+        "backbone": weights.backbone,
+        "num_classes": weights.num_classes,
+        "image_size": weights.image_size or "",
+    }
+    about["normalise"] = weights.normalise
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path, {name: str(value) for name, value in about.items()})
 
@@ -134,7 +141,8 @@ def _read_safetensors(path: Path) -> Weights:
             f"checkpoint: {path} does not say what network it is of; export it with python -m refinecam.models.export"
         )
     size = about["image_size"]
-    return Weights(about["backbone"], int(about["num_classes"]), int(size) if size else None, state, path)
+    normalise = about.get("normalise", "True") == "True"
+    return Weights(about["backbone"], int(about["num_classes"]), int(size) if size else None, state, path, normalise)
 
 
 def _read_lightning(path: Path) -> Weights:
@@ -151,4 +159,5 @@ def _read_lightning(path: Path) -> Weights:
             f"checkpoint: {path} was not written by train.py: it has no weights, backbone and number of classes"
         )
     state = {k.removeprefix(PREFIX): v for k, v in content["state_dict"].items() if k.startswith(PREFIX)}
-    return Weights(about["backbone"], about["num_classes"], about.get("image_size"), state, path)
+    normalise = content.get("datamodule_hyper_parameters", {}).get("normalise", True)  # shapes always are
+    return Weights(about["backbone"], about["num_classes"], about.get("image_size"), state, path, normalise)

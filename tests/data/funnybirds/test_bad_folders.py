@@ -32,7 +32,10 @@ def one_level_too_deep(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (shutil.rmtree, r"there is no folder .*copied; --data.download true .* -m refinecam.data.funnybirds data/birds"),
+        (
+            shutil.rmtree,
+            r"there is no folder .*copied; --data.download true .* -m refinecam.data.funnybirds data/birds",
+        ),
         (one_level_too_deep, r"copied has no classes.json; name .*copied/FunnyBirds$"),
         (lambda f: (f / "classes.json").unlink(), "copied has no classes.json; name a folder in FunnyBirds' layout"),
         (lambda f: (f / "dataset_test.json").unlink(), "has no dataset_test.json"),
