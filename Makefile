@@ -23,7 +23,7 @@ demo: $(STAMP)  ## fine-tune the shipped ResNet18 on shapes, score CAMs and Refi
 	@echo "Figure:      runs/demo/evaluation/maps.png"
 	@echo "TensorBoard: $(VENV)/bin/tensorboard --logdir runs/demo"
 
-birds: $(STAMP)  ## draw birds, train a ResNet18 on them, compute FunnyBirds' scores (about 15 minutes on 2 cores)
+birds: $(STAMP)  ## draw birds, train a ResNet18 on them, compute FunnyBirds' scores (about 10 minutes on 2 cores)
 	test -d data/birds || $(RUN) -m refinecam.data.funnybirds data/birds --classes 10 --train-per-class 1000 --test-per-class 10 --workers 2
 	$(RUN) train.py --config configs/train/birds-scratch.yaml
 	$(RUN) evaluate.py --config configs/evaluate/birds.yaml
