@@ -1,5 +1,6 @@
 """The LightningModule that trains a backbone."""
 
+from collections.abc import Callable
 from math import cos, pi
 from typing import Any, Literal
 
@@ -30,6 +31,8 @@ class Classifier(L.LightningModule):
         label_smoothing: of the cross-entropy.
         schedule: keep the learning rate after the warm-up, or let it fall to zero along half a cosine.
         warmup: share of the training over which the learning rate rises linearly.
+        compile: train the network compiled by ``torch.compile``, which needs a C++ compiler and a minute for each size
+            of view; the weights are saved, validated and tested as without it.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Classifier(L.LightningModule):
         label_smoothing: float = 0.0,
         schedule: Literal["constant", "cosine"] = "constant",
         warmup: float = 0.0,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -55,6 +59,7 @@ class Classifier(L.LightningModule):
         self.val_accuracy = _accuracy(num_classes)
         self.test_accuracy = _accuracy(num_classes)
         self.progress = 0.0
+        self._train_forward: Callable[[Tensor], Tensor] = self.forward
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that the weights are in the file: whoever loads it needs no others first."""
@@ -63,6 +68,15 @@ class Classifier(L.LightningModule):
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_classes) of images (N, 3, H, W)."""
         return self.network(image)
+
+    def on_fit_start(self) -> None:
+        """Compile what the training steps run."""
+        if self.hparams["compile"]:
+            self._train_forward = torch.compile(self.forward, dynamic=False)  # a graph for each size of the views
+
+    def on_fit_end(self) -> None:
+        """Drop it: compiled functions cannot be copied or pickled with the module."""
+        self._train_forward = self.forward
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Note the share of the training that is over: the schedule's clock, whatever the epochs' lengths."""
@@ -75,7 +89,7 @@ class Classifier(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        logits = self(batch["image"].contiguous(memory_format=torch.channels_last))
+        logits = self._train_forward(batch["image"].contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.hparams["label_smoothing"])
         self.train_accuracy.update(logits, batch["label"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))

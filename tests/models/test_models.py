@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import lightning as L
 import pytest
 import timm
@@ -197,3 +199,36 @@ def test_schedule(schedule, progress, expected):
     model = Classifier("resnet18", pretrained=False, schedule=schedule, warmup=0.1)
     model.progress = progress
     assert model._rate() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_training_gives_the_same_weights(backend, monkeypatch):
+    compiled = []
+
+    def compiler(function, **options):
+        compiled.append(function)
+        return compile_(function, backend=backend, **options)
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", compiler)
+    curriculum = [CropStage(32, 1), CropStage(40, 1)]
+    weights = []
+    for compile in (False, True):
+        L.seed_everything(0)
+        model = Classifier("resnet18", pretrained=False, compile=compile)
+        data = ShapesDataModule("resnet18", train_size=8, batch_size=4, val_size=2, scenes=2, curriculum=curriculum)
+        trainer = L.Trainer(
+            max_epochs=2,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            reload_dataloaders_every_n_epochs=1,
+            limit_val_batches=1,
+        )
+        trainer.fit(model, data)
+        weights.append(deepcopy(model).state_dict())
+    assert len(compiled) == 1
+    assert weights[0].keys() == weights[1].keys()
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, msg=lambda text, name=name: f"{name}: {text}")
