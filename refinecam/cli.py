@@ -57,7 +57,12 @@ class _CLI(LightningCLI):
         """Add the choice of the data set, which decides what ``--data`` has."""
         super().add_default_arguments_to_parser(parser)
         names = Literal["shapes", "funnybirds"]
-        parser.add_argument("--dataset", type=names, default="shapes", help="what --data reads; see its own --help")
+        parser.add_argument(
+            "--dataset",
+            type=names,
+            default="shapes",
+            help="what --data reads; the options of each: --dataset funnybirds --help",
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Compute in float32 where bfloat16 is only emulated."""

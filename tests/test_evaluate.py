@@ -137,7 +137,7 @@ def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
         (["--model.backbone", "resnet81"], "use --model.backbone resnet18"),
         (["--model.backbone", "vgg11"], "holds a 'resnet18', not a 'vgg11'"),
         (["--model.checkpoint", "nowhere.ckpt"], "checkpoint: there is no file nowhere.ckpt"),
-        (["--model.methods", "[GradCam]"], "methods: there is no 'GradCam'; there are"),
+        (["--model.methods", "[GradCam]"], "methods: there is no 'GradCam'; did you mean GradCAM?"),
         (["--model.methods", "[GradCAM, GradCAM]"], "methods: 'GradCAM, stage -1' is there twice"),
         (["--model.methods", "[GradCAM(stage=9)]"], "stage: no stage 9; there are 0 (layer1)"),
         (["--model.scores", "[beauty]"], "scores: there is no 'beauty'; there are"),

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 
 from refinecam.attribution.cams import GradCAM, GradCAMPlusPlus, LayerCAM
 from refinecam.attribution.guided import GuidedGradCAM
@@ -58,7 +59,9 @@ def _method(node: ast.expr) -> AttributionMethod:
     call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
     name = call.func.id if isinstance(call.func, ast.Name) else ast.unparse(call.func)
     if name not in METHODS:
-        raise InputError(f"methods: there is no {name!r}; there are {', '.join(METHODS)}")
+        meant = get_close_matches(name, METHODS, n=1, cutoff=0.7)
+        hint = f"did you mean {meant[0]}? There" if meant else "there"
+        raise InputError(f"methods: there is no {name!r}; {hint} are {', '.join(METHODS)}")
     args = [_value(arg) for arg in call.args]
     if not all(keyword.arg for keyword in call.keywords):
         raise InputError(f"methods: {ast.unparse(call)}: write arguments by name, without **")

@@ -25,7 +25,7 @@ class RefineCAM(AttributionMethod):
     and the identity, the map of the stage alone.
 
     Args:
-        cam: any CAM; its own stage does not matter.
+        cam: any CAM, without a stage of its own.
         aggregator: how the stages are joined.
         stage: the shallowest factor, an index from shallow (0, the default) to deep (-1) or one of the stages' names.
         layers: names of the layers to use as stages, shallow to deep, for models that do not describe theirs.
@@ -40,6 +40,11 @@ class RefineCAM(AttributionMethod):
     ) -> None:
         if not isinstance(cam, CAM):
             raise InputError(f"cam: RefineCAM works around a CAM, such as LayerCAM(), got {cam!r}")
+        if cam.stage != -1:
+            raise InputError(
+                f"cam: RefineCAM chooses the stages, not {cam!r}; write RefineCAM({type(cam).__name__}(), "
+                f"stage={cam.stage!r})"
+            )
         if layers is not None and not (isinstance(layers, list | tuple) and all(isinstance(n, str) for n in layers)):
             raise InputError(f"layers: expected a list of layers' names, got {layers!r}")
         if aggregator not in get_args(Aggregator):

@@ -157,6 +157,9 @@ class ShapesDataModule(L.LightningDataModule):
         """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
         if split not in SPLITS:
             raise InputError(f"split: expected one of {SPLITS}, got {split!r}")
+        if split not in self.banks:
+            stage = "test" if split == "test" else "fit"
+            raise InputError(f"split: the backgrounds of {split!r} are not there yet; call setup({stage!r}) first")
         controls = self.controls and split == "test"
         return ShapesDataset(
             self.banks[split], self.transform, split, self.sizes[split], self.seed, self.bands, controls=controls

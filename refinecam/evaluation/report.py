@@ -63,7 +63,7 @@ def write_report(
     values = {f"accuracy/{' '.join(filter(None, (row.group, row.name)))}": row.accuracy for row in accuracy}
     figure = None
     if rows:
-        _warn_of_undefined(rows)
+        warn_of_unscored(rows)
         results.merge("per_image")
         summary_table(rows).to_csv(results.folder / "summary.csv", index=False)
         written += ["per_image.parquet", "summary.csv"]
@@ -94,7 +94,8 @@ def write_report(
     return [results.folder / name for name in written]
 
 
-def _warn_of_undefined(rows: Sequence[SummaryRow]) -> None:
+def warn_of_unscored(rows: Sequence[SummaryRow]) -> None:
+    """Say which methods made maps without a score, and why there is no score at all if there is none."""
     for method in dict.fromkeys(row.method for row in rows):
         own = [row for row in rows if row.method is method]
         of_map = [row for row in own if row.score not in GROUND_TRUTH] or own  # others need an object in the image, too
@@ -102,7 +103,11 @@ def _warn_of_undefined(rows: Sequence[SummaryRow]) -> None:
         if undefined:
             warn(f"{method.title}: {undefined} maps are constant or not finite and have no score", stacklevel=3)
     if not any(row.summary.scored for row in rows):
-        warn("no image was scored: none is classified correctly, or no map has any contrast", stacklevel=3)
+        skipped = max(row.summary.skipped for row in rows)
+        undefined = max(row.summary.undefined for row in rows)
+        wrong = f"{skipped} are misclassified, and only right ones are explained" if skipped else ""
+        flat = f"{undefined} maps of a method are constant or not finite" if undefined else ""
+        warn(f"no image was scored: {' and '.join(filter(None, (wrong, flat)))}", stacklevel=3)
 
 
 def summary_table(rows: Sequence[SummaryRow]) -> pd.DataFrame:

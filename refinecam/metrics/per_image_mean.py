@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from refinecam.errors import InputError
 from refinecam.metrics.functional.map_evaluation import MapEvaluation
 
 
@@ -59,7 +60,15 @@ class PerImageMean(Metric, ABC):
         return self.score(evaluation).float().masked_fill(evaluation.undefined, torch.nan)
 
     def update(self, evaluation: MapEvaluation) -> None:
-        """Add the images of one batch."""
+        """Add the images of one batch.
+
+        Raises:
+            InputError: if it is no :class:`~refinecam.metrics.functional.MapEvaluation`.
+        """
+        if not isinstance(evaluation, MapEvaluation):
+            raise InputError(
+                f"evaluation: {type(self).__name__} scores a MapEvaluation, got {type(evaluation).__name__}"
+            )
         scores = self.per_image(evaluation).double()
         defined = scores[scores.isfinite()]
         self.total += defined.sum()

@@ -34,7 +34,8 @@ def test_no_method_is_allowed():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("GradCam", "there is no 'GradCam'; there are GradCAM, "),
+        ("GradCam", r"there is no 'GradCam'; did you mean GradCAM\? There are GradCAM, "),
+        ("Saliency", "there is no 'Saliency'; there are GradCAM, "),
         ("GradCAM(stage=", "cannot read"),
         ("GradCAM, GradCAM(stage=-1)", "'GradCAM, stage -1' is there twice"),
         ("LayerCAM(level=2)", "LayerCAM.*unexpected keyword argument 'level'"),

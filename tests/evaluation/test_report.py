@@ -1,10 +1,11 @@
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from refinecam.attribution import GradCAM, LayerCAM, RefineCAM
 from refinecam.evaluation.figures import confusion_figure, overlay, overlay_figure
-from refinecam.evaluation.report import SummaryRow, summary_markdown, summary_table
+from refinecam.evaluation.report import SummaryRow, summary_markdown, summary_table, warn_of_unscored
 from refinecam.evaluation.results import ResultsFolder
 from refinecam.metrics import Summary
 
@@ -31,6 +32,20 @@ def test_summary():
     assert summary_markdown([*ROWS, *truth]) == "\n".join(
         ["With ground truth:\n", summary_markdown(truth), "Without:\n", summary_markdown(ROWS)]
     )
+
+
+@pytest.mark.parametrize(
+    ("undefined", "skipped", "message"),
+    [
+        (0, 5, "no image was scored: 5 are misclassified, and only right ones are explained$"),
+        (3, 0, "no image was scored: 3 maps of a method are constant or not finite$"),
+        (3, 2, "no image was scored: 2 are misclassified, .* and 3 maps of a method"),
+    ],
+)
+def test_why_no_image_was_scored_is_said(undefined, skipped, message):
+    summary = Summary(float("nan"), float("nan"), 0, undefined, skipped)
+    with pytest.warns(UserWarning, match=message):
+        warn_of_unscored([SummaryRow(GradCAM(), "road", summary)])
 
 
 def test_rows_of_all_processes_are_merged_in_order(tmp_path):

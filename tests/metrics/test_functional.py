@@ -7,6 +7,7 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from scipy.stats import pearsonr
 
 from refinecam.attribution import All1sCAM, GradCAM, HalfCAM, LayerCAM, RandomCAM, RefineCAM
+from refinecam.metrics import ROAD
 from refinecam.metrics.functional import (
     adcc,
     arcc,
@@ -228,6 +229,8 @@ def test_bad_maps(maps, message, tiny_net, images, targets):
 
 def test_other_bad_input(tiny_net, images, targets):
     maps = torch.rand(5, 1, 24, 32)
+    with pytest.raises(ValueError, match="evaluation: ROAD scores a MapEvaluation, got Tensor"):
+        ROAD().update(torch.zeros(1))
     with pytest.raises(ValueError, match="targets: expected an int64 tensor"):
         road(tiny_net, images, targets[:3], maps)
     with pytest.raises(ValueError, match="targets: class 6 is not one of the model's 6 classes"):
