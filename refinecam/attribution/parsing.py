@@ -59,8 +59,9 @@ def _method(node: ast.expr) -> AttributionMethod:
     call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
     name = call.func.id if isinstance(call.func, ast.Name) else ast.unparse(call.func)
     if name not in METHODS:
-        meant = get_close_matches(name, METHODS, n=1, cutoff=0.7)
-        hint = f"did you mean {meant[0]}? There" if meant else "there"
+        plain = {known.lower(): known for known in METHODS}
+        meant = get_close_matches(name.lower().replace("_", ""), plain, n=1, cutoff=0.7)
+        hint = f"did you mean {plain[meant[0]]}? There" if meant else "there"
         raise InputError(f"methods: there is no {name!r}; {hint} are {', '.join(METHODS)}")
     args = [_value(arg) for arg in call.args]
     if not all(keyword.arg for keyword in call.keywords):

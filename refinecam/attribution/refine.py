@@ -25,7 +25,7 @@ class RefineCAM(AttributionMethod):
     and the identity, the map of the stage alone.
 
     Args:
-        cam: any CAM, without a stage of its own.
+        cam: any CAM, its own ``stage`` left at the default.
         aggregator: how the stages are joined.
         stage: the shallowest factor, an index from shallow (0, the default) to deep (-1) or one of the stages' names.
         layers: names of the layers to use as stages, shallow to deep, for models that do not describe theirs.
@@ -42,8 +42,8 @@ class RefineCAM(AttributionMethod):
             raise InputError(f"cam: RefineCAM works around a CAM, such as LayerCAM(), got {cam!r}")
         if cam.stage != -1:
             raise InputError(
-                f"cam: RefineCAM chooses the stages, not {cam!r}; write RefineCAM({type(cam).__name__}(), "
-                f"stage={cam.stage!r})"
+                f"cam: leave the stage out of {cam!r}; RefineCAM's own is its shallowest factor: "
+                f"RefineCAM(…, stage={cam.stage!r})"
             )
         if layers is not None and not (isinstance(layers, list | tuple) and all(isinstance(n, str) for n in layers)):
             raise InputError(f"layers: expected a list of layers' names, got {layers!r}")

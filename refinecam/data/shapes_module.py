@@ -157,17 +157,20 @@ class ShapesDataModule(L.LightningDataModule):
         """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
         if split not in SPLITS:
             raise InputError(f"split: expected one of {SPLITS}, got {split!r}")
-        if split not in self.banks:
-            stage = "test" if split == "test" else "fit"
-            raise InputError(f"split: the backgrounds of {split!r} are not there yet; call setup({stage!r}) first")
         controls = self.controls and split == "test"
         return ShapesDataset(
-            self.banks[split], self.transform, split, self.sizes[split], self.seed, self.bands, controls=controls
+            self._prepared(split), self.transform, split, self.sizes[split], self.seed, self.bands, controls=controls
         )
+
+    def _prepared(self, split: str) -> list[Backgrounds]:
+        if split not in self.banks:
+            stage = "test" if split == "test" else "fit"
+            raise InputError(f"setup: the backgrounds for {split} are not there yet; call setup({stage!r}) first")
+        return self.banks[split]
 
     def training_set(self, epoch: int) -> ShapesDataset:
         """The samples of one epoch: the next ones of an endless data set, as the curriculum shows them."""
-        banks, offset = self.banks["train"], 0
+        banks, offset = self._prepared("train"), 0
         for stage in self.curriculum:
             size = stage.train_size or self.sizes["train"]
             if epoch < stage.epochs:

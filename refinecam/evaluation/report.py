@@ -104,10 +104,10 @@ def warn_of_unscored(rows: Sequence[SummaryRow]) -> None:
             warn(f"{method.title}: {undefined} maps are constant or not finite and have no score", stacklevel=3)
     if not any(row.summary.scored for row in rows):
         skipped = max(row.summary.skipped for row in rows)
-        undefined = max(row.summary.undefined for row in rows)
-        wrong = f"{skipped} are misclassified, and only right ones are explained" if skipped else ""
-        flat = f"{undefined} maps of a method are constant or not finite" if undefined else ""
-        warn(f"no image was scored: {' and '.join(filter(None, (wrong, flat)))}", stacklevel=3)
+        undefined = any(row.summary.undefined for row in rows)
+        reasons = [f"{skipped} images are misclassified, and only right ones are explained"] if skipped else []
+        reasons += ["no image has both a map and what its score needs"] if undefined else []
+        warn(f"no image was scored: {' and '.join(reasons) or 'there was none'}", stacklevel=3)
 
 
 def summary_table(rows: Sequence[SummaryRow]) -> pd.DataFrame:

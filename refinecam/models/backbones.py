@@ -51,6 +51,6 @@ def create_backbone(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise InputError(
             f"pretrained: the ImageNet weights of {name!r} could not be fetched ({reason}); connect to the internet "
-            "once, or do without: train.py with one of the -scratch configs in configs/train/, evaluate.py "
-            "--model.checkpoint FILE"
+            "once, or do without: train.py --config configs/train/shapes-resnet18-scratch.yaml or another "
+            "-scratch.yaml, evaluate.py --model.checkpoint FILE"
         ) from error

@@ -1,5 +1,7 @@
 """The LightningModule that trains a backbone."""
 
+import os
+import shutil
 from collections.abc import Callable
 from math import cos, pi
 from typing import Any, Literal
@@ -13,6 +15,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassAccuracy
 
+from refinecam.errors import InputError
 from refinecam.models.backbones import create_backbone
 from refinecam.models.checkpoints import read_weights
 
@@ -31,8 +34,8 @@ class Classifier(L.LightningModule):
         label_smoothing: of the cross-entropy.
         schedule: keep the learning rate after the warm-up, or let it fall to zero along half a cosine.
         warmup: share of the training over which the learning rate rises linearly.
-        compile: train the network compiled by ``torch.compile``, which needs a C++ compiler and a minute for each size
-            of view; the weights are saved, validated and tested as without it.
+        compile: train the network compiled by ``torch.compile``, which takes a minute for each size of view, of which
+            it bears eight, and on a CPU needs a C++ compiler; weights are saved, validated and tested as without it.
     """
 
     def __init__(
@@ -72,10 +75,16 @@ class Classifier(L.LightningModule):
     def on_fit_start(self) -> None:
         """Compile what the training steps run."""
         if self.hparams["compile"]:
+            names = (os.environ.get("CXX", "g++"), "g++", "clang++")
+            if self.device.type == "cpu" and not any(map(shutil.which, names)):
+                raise InputError(
+                    "compile: it needs a C++ compiler, and there is none on the PATH; install g++, or leave out "
+                    "--model.compile"
+                )
             self._train_forward = torch.compile(self.forward, dynamic=False)  # a graph for each size of the views
 
     def on_fit_end(self) -> None:
-        """Drop it: compiled functions cannot be copied or pickled with the module."""
+        """Drop it: a copy of the module would train this one's weights."""
         self._train_forward = self.forward
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:

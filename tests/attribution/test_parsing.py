@@ -35,6 +35,7 @@ def test_no_method_is_allowed():
     ("text", "message"),
     [
         ("GradCam", r"there is no 'GradCam'; did you mean GradCAM\? There are GradCAM, "),
+        ("refine_cam(LayerCAM)", r"did you mean RefineCAM\?"),
         ("Saliency", "there is no 'Saliency'; there are GradCAM, "),
         ("GradCAM(stage=", "cannot read"),
         ("GradCAM, GradCAM(stage=-1)", "'GradCAM, stage -1' is there twice"),

@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="of an epoch; every epoch starts its loader anew")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--num_workers", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="compile the network in the Trainer; the bare loop never")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -99,7 +100,7 @@ def main() -> None:
             data = ShapesDataModule(backbone, train_size=count, scenes=16, curriculum=crops, **options)
             data.setup("fit")
             cached = [next(iter(data.train_dataloader()))] * args.steps
-            model = Classifier(backbone, pretrained=False)
+            model = Classifier(backbone, pretrained=False, compile=args.compile)
             bare, alone, drawn = [], [], []
             for _ in range(ROUNDS):
                 bare += bare_epochs(model, cached[0], args.steps, precision)

@@ -151,5 +151,7 @@ def test_bad_input():
         ShapesDataModule(backbone="resnet19")
     with pytest.raises(ValueError, match="test_size: expected at least 1, got 0"):
         ShapesDataModule(test_size=0)
-    with pytest.raises(ValueError, match=r"backgrounds of 'test' are not there yet; call setup\('test'\) first"):
+    with pytest.raises(ValueError, match=r"backgrounds for test are not there yet; call setup\('test'\) first"):
         ShapesDataModule().test_dataloader()
+    with pytest.raises(ValueError, match=r"backgrounds for train are not there yet; call setup\('fit'\) first"):
+        ShapesDataModule().train_dataloader()

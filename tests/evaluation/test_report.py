@@ -37,9 +37,10 @@ def test_summary():
 @pytest.mark.parametrize(
     ("undefined", "skipped", "message"),
     [
-        (0, 5, "no image was scored: 5 are misclassified, and only right ones are explained$"),
-        (3, 0, "no image was scored: 3 maps of a method are constant or not finite$"),
-        (3, 2, "no image was scored: 2 are misclassified, .* and 3 maps of a method"),
+        (0, 5, "no image was scored: 5 images are misclassified, and only right ones are explained$"),
+        (3, 0, "no image was scored: no image has both a map and what its score needs$"),
+        (3, 2, "no image was scored: 2 images are misclassified, .* and no image has both"),
+        (0, 0, "no image was scored: there was none$"),
     ],
 )
 def test_why_no_image_was_scored_is_said(undefined, skipped, message):

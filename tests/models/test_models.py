@@ -1,5 +1,3 @@
-from copy import deepcopy
-
 import lightning as L
 import pytest
 import timm
@@ -201,34 +199,51 @@ def test_schedule(schedule, progress, expected):
     assert model._rate() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_compiled_training_gives_the_same_weights(backend, monkeypatch):
-    compiled = []
-
-    def compiler(function, **options):
-        compiled.append(function)
-        return compile_(function, backend=backend, **options)
-
-    compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", compiler)
+def trained_briefly(compile):
+    """After two steps on views of each of two sizes."""
+    L.seed_everything(0)
     curriculum = [CropStage(32, 1), CropStage(40, 1)]
-    weights = []
-    for compile in (False, True):
-        L.seed_everything(0)
-        model = Classifier("resnet18", pretrained=False, compile=compile)
-        data = ShapesDataModule("resnet18", train_size=8, batch_size=4, val_size=2, scenes=2, curriculum=curriculum)
-        trainer = L.Trainer(
-            max_epochs=2,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            reload_dataloaders_every_n_epochs=1,
-            limit_val_batches=1,
-        )
-        trainer.fit(model, data)
-        weights.append(deepcopy(model).state_dict())
-    assert len(compiled) == 1
-    assert weights[0].keys() == weights[1].keys()
-    for name, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][name], tensor, msg=lambda text, name=name: f"{name}: {text}")
+    model = Classifier("resnet18", pretrained=False, compile=compile)
+    data = ShapesDataModule("resnet18", train_size=8, batch_size=4, val_size=2, scenes=2, curriculum=curriculum)
+    trainer = L.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        reload_dataloaders_every_n_epochs=1,
+        limit_val_batches=1,
+    )
+    trainer.fit(model, data)
+    return model
+
+
+def test_compiled_training_runs_a_graph_for_each_size_and_gives_the_same_weights(monkeypatch):
+    graphs = []
+
+    def backend(graph, example_inputs):
+        graphs.append([value for value in example_inputs if value.ndim == 4 and value.shape[1] == 3])
+        return graph.forward
+
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compile(function, backend=backend, **options))
+    expected, found = trained_briefly(compile=False), trained_briefly(compile=True)
+    sizes = [value.shape[-1] for graph in graphs for value in graph if len(value) == 4]
+    assert {32, 40} <= set(sizes)
+    assert found._train_forward == found.forward
+    assert expected.state_dict().keys() == found.state_dict().keys()
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.slow
+def test_compiled_training_works():
+    expected, found = (trained_briefly(compile).state_dict() for compile in (False, True))
+    for name, tensor in expected.items():  # a gradient near 0 may change its sign: 4 steps of 1e-4, up or down
+        torch.testing.assert_close(found[name], tensor, atol=8e-4, rtol=0.05)
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ValueError, match="compile: it needs a C"):
+        trained_briefly(compile=True)
