@@ -24,6 +24,9 @@ class RefineCAM(AttributionMethod):
     geometric mean, the inverse-exp mean :math:`1 / \ln(\frac1n \sum_l e^{1 / \mathrm{CAM}_l})`, 0 where a factor is 0,
     and the identity, the map of the stage alone.
 
+    At a shallow stage, Grad-CAM, ShapleyCAM and GuidedGradCAM are 0 everywhere for many images, and so is every product
+    with it: refine GradCAM++ or LayerCAM, or start at a deeper stage.
+
     Args:
         cam: any CAM, its own ``stage`` left at the default.
         aggregator: how the stages are joined.
