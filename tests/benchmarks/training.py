@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="of an epoch; every epoch starts its loader anew")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--num_workers", type=int, default=1)
-    parser.add_argument("--compile", action="store_true", help="compile the network in the Trainer; the bare loop never")
+    parser.add_argument("--compile", action="store_true", help="in the Trainer, not in the bare loop")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
