@@ -42,7 +42,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch, tmp_path):
     """The network is off in tests: HF_HUB_OFFLINE is set and the cache is empty."""
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setattr("timm.create_model", _offline)
-    with pytest.raises(ValueError, match=r"weights of 'resnet18' could not be fetched .*--model.pretrained false"):
+    with pytest.raises(ValueError, match=r"weights of 'resnet18' could not be fetched .*shapes-resnet18-scratch.yaml"):
         create_backbone("resnet18", pretrained=True)
 
 
