@@ -199,11 +199,11 @@ def test_schedule(schedule, progress, expected):
     assert model._rate() == pytest.approx(expected)
 
 
-def trained_briefly(compile):
+def trained_briefly(compile, learning_rate=1e-4):
     """After two steps on views of each of two sizes."""
     L.seed_everything(0)
     curriculum = [CropStage(32, 1), CropStage(40, 1)]
-    model = Classifier("resnet18", pretrained=False, compile=compile)
+    model = Classifier("resnet18", pretrained=False, compile=compile, learning_rate=learning_rate)
     data = ShapesDataModule("resnet18", train_size=8, batch_size=4, val_size=2, scenes=2, curriculum=curriculum)
     trainer = L.Trainer(
         max_epochs=2,
@@ -238,9 +238,14 @@ def test_compiled_training_runs_a_graph_for_each_size_and_gives_the_same_weights
 
 @pytest.mark.slow
 def test_compiled_training_works():
-    expected, found = (trained_briefly(compile).state_dict() for compile in (False, True))
-    for name, tensor in expected.items():  # a gradient near 0 may change its sign: 4 steps of 1e-4, up or down
-        torch.testing.assert_close(found[name], tensor, atol=8e-4, rtol=0.05)
+    # Adam's steps follow a gradient's sign, so what rounds differently drifts apart: compare what steps are made of.
+    expected, found = (trained_briefly(compile, learning_rate=1e-12) for compile in (False, True))
+    averages = [list(model.trainer.optimizers[0].state.values()) for model in (expected, found)]
+    compared = [(a["exp_avg"], b["exp_avg"]) for a, b in zip(*averages, strict=True)]
+    compared += zip(expected.network.buffers(), found.network.buffers(), strict=True)
+    for wanted, got in compared:
+        error, size = ((got - wanted).float().norm().item(), wanted.float().norm().item())
+        assert error <= 1e-3 * max(size, 1e-6)  # blocks end in a scale of 0, which leaves inner gradients at 0, too
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch):
