@@ -245,7 +245,7 @@ def test_compiled_training_works():
     compared += zip(expected.network.buffers(), found.network.buffers(), strict=True)
     for wanted, got in compared:
         error, size = ((got - wanted).float().norm().item(), wanted.float().norm().item())
-        assert error <= 1e-3 * max(size, 1e-6)  # blocks end in a scale of 0, which leaves inner gradients at 0, too
+        assert error <= 0.05 * max(size, 1e-6)  # normalised over 4 values, rounding grows; a wrong graph is off by 1
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch):
