@@ -106,7 +106,9 @@ def warn_of_unscored(rows: Sequence[SummaryRow]) -> None:
         skipped = max(row.summary.skipped for row in rows)
         undefined = any(row.summary.undefined for row in rows)
         reasons = [f"{skipped} images are misclassified, and only right ones are explained"] if skipped else []
-        reasons += ["no image has both a map and what its score needs"] if undefined else []
+        if undefined:
+            which = "every other map" if skipped else "every map"
+            reasons.append(f"{which} is constant or not finite, or its image has no object to compare it with")
         warn(f"no image was scored: {' and '.join(reasons) or 'there was none'}", stacklevel=3)
 
 

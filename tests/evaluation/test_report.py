@@ -38,8 +38,8 @@ def test_summary():
     ("undefined", "skipped", "message"),
     [
         (0, 5, "no image was scored: 5 images are misclassified, and only right ones are explained$"),
-        (3, 0, "no image was scored: no image has both a map and what its score needs$"),
-        (3, 2, "no image was scored: 2 images are misclassified, .* and no image has both"),
+        (3, 0, "no image was scored: every map is constant .* or its image has no object to compare it with$"),
+        (3, 2, "no image was scored: 2 images are misclassified, .* and every other map is constant"),
         (0, 0, "no image was scored: there was none$"),
     ],
 )
