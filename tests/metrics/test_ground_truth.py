@@ -6,7 +6,9 @@ import torch
 from sklearn.metrics import jaccard_score, roc_auc_score
 
 from refinecam.attribution import All1sCAM
+from refinecam.attribution.method import normalise, resize
 from refinecam.metrics.functional import cosine_similarity, iou, mass_accuracy, pointing_game, roc_auc
+from refinecam.metrics.functional.ranking import TIE, plateaus, relevance_ranks
 
 SCORES = [cosine_similarity, iou, mass_accuracy, pointing_game, roc_auc]
 
@@ -29,6 +31,32 @@ def rows(maps, masks):
 def test_roc_auc(case):
     expected = [roc_auc_score(t, m) for m, t in rows(*case)]
     torch.testing.assert_close(roc_auc(*case), torch.tensor(expected).float())
+
+
+@pytest.mark.parametrize("size", [96, 224])
+def test_roc_auc_of_products_whose_small_values_lie_dense(size):
+    """Four smooth maps multiplied: most values are near 0, and each of them is nearly its neighbour."""
+    coarse = torch.rand(3, 4, 7, 7, generator=torch.Generator().manual_seed(0))
+    maps = normalise(resize(coarse, (size, size)).pow(8).prod(1, keepdim=True))
+    assert (maps < 1e-5).float().mean() > 0.3
+    masks = (resize(coarse[:, 1:2], (size, size)) > 0.6).float()
+    expected = [roc_auc_score(t, m) for m, t in rows(maps, masks)]
+    torch.testing.assert_close(roc_auc(maps, masks), torch.tensor(expected).float(), atol=1e-5, rtol=0)
+    order = maps.flatten(1).gather(1, relevance_ranks(maps, 0, [0, 1, 2]).flatten(1).argsort(1))
+    assert (order.diff(dim=1) >= -2 * TIE * order[:, 1:]).all()
+
+
+def test_plateaus_are_no_wider_than_a_tie():
+    """Chains of near values are cut; equal ones and their rounding errors stay together."""
+    dense = torch.linspace(0.5, 0.6, 60_000, dtype=torch.float64)
+    flat = torch.full((5000,), 0.25, dtype=torch.float64) * (1 + 1e-7 * torch.rand(5000, dtype=torch.float64))
+    values = torch.cat([torch.zeros(100, dtype=torch.float64), flat.sort().values, dense])[None]
+    level = plateaus(values)[0]
+    assert (level[:100] == level[0]).all() and (level[100:5100] == level[100]).all() and level[99] < level[100]
+    for name in level.unique()[::500]:
+        members = values[0, level == name]
+        assert members[-1] - members[0] <= 1.001 * TIE * members[0]
+    assert len(level.unique()) > 10_000
 
 
 def test_mass_accuracy(case):

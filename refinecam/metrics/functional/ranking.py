@@ -18,7 +18,8 @@ def relevance_ranks(maps: Tensor, seed: int, keys: Sequence[int]) -> Tensor:
     """Rank of each pixel from least (0) to most relevant (H * W - 1).
 
     Pixels that differ by less than one part in 100,000 are equal: a map made in a batch of another size differs by so
-    much, and the plateaus of an enlarged coarse map must not fall into the order of its rounding errors.
+    much, and the plateaus of an enlarged coarse map must not fall into the order of its rounding errors. See
+    :func:`plateaus`.
 
     Args:
         maps: shape (N, 1, H, W).
@@ -41,8 +42,15 @@ def relevance_ranks(maps: Tensor, seed: int, keys: Sequence[int]) -> Tensor:
 
 
 def plateaus(ordered: Tensor) -> Tensor:
-    """Number of each value's plateau, for rising values (N, P): equal ones share it, and those that nearly are."""
-    return (ordered.diff(dim=1, prepend=ordered[:, :1]) > (ordered * TIE).clamp(min=TIE / 100)).cumsum(1)
+    """Number of each value's plateau, for rising values (N, P): equal ones share it, and those that nearly are.
+
+    A plateau ends where the next value is more than one part in 100,000 away. Dense values would chain on without end,
+    as the many small ones of a product of maps do, so it also ends wherever it has grown as wide as that.
+    """
+    starts = ordered.diff(dim=1, prepend=ordered[:, :1]) > ordered * TIE
+    lowest = torch.where(starts, ordered, ordered[:, :1]).cummax(1).values
+    width = ((ordered - lowest) / (lowest * TIE).clamp(min=torch.finfo(ordered.dtype).tiny)).floor()
+    return (starts | (width.diff(dim=1, prepend=width[:, :1]) != 0)).cumsum(1)
 
 
 def missing_pixels(ranks: Tensor, percentiles: Sequence[float]) -> Tensor:
