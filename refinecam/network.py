@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from warnings import warn
 
 import timm
 import torch
@@ -23,9 +24,20 @@ def check_backbone(name: str) -> None:
         raise InputError(f"backbone: timm has no model named {name!r}; close to it: {', '.join(close) or 'none'}")
 
 
+def check_model(model: nn.Module) -> None:
+    """Refuse what is no network.
+
+    Raises:
+        InputError: naming its type.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: expected a torch.nn.Module, got a {type(model).__name__}")
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put the model into eval mode and each module back into its own afterwards, whatever happens."""
+    check_model(model)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -48,8 +60,36 @@ def fast_forward(model: nn.Module, images: Tensor) -> Any:
     """
     if images.device.type == "cpu" and hasattr(model, "pretrained_cfg"):
         images = images.contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
+    with torch.no_grad(), explained_misfit(model, images):
         return model(images)
+
+
+@contextmanager
+def explained_misfit(model: nn.Module, images: Tensor) -> Iterator[None]:
+    """Say why the model failed at the images, where their type, device or channels are the reason.
+
+    Raises:
+        InputError: instead of PyTorch's error, with the remedy.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+        if weight is not None and (weight.dtype, weight.device) != (images.dtype, images.device):
+            raise InputError(
+                f"images: {images.dtype} on {images.device}, but the model's weights are {weight.dtype} on "
+                f"{weight.device}; use images.to({str(weight.device)!r}, {weight.dtype})"
+            ) from error
+        first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+        if first is not None and images.shape[1] != first.in_channels:
+            turned = "; images.permute(0, 3, 1, 2) puts them first" if images.shape[3] == first.in_channels else ""
+            raise InputError(
+                f"images: {tuple(images.shape)} has {images.shape[1]} channels, the model takes "
+                f"{first.in_channels}{turned}"
+            ) from error
+        raise
 
 
 def check_gradients_possible() -> None:
@@ -71,15 +111,20 @@ def check_input(images: Tensor, targets: Tensor) -> None:
     Raises:
         InputError: naming the argument.
     """
-    for name, value in (("images", images), ("targets", targets)):
-        if not isinstance(value, Tensor):
-            raise InputError(f"{name}: expected a tensor, got {value!r:.60}")
+    if not isinstance(images, Tensor):
+        raise InputError(f"images: expected a tensor (N, C, H, W), got a {type(images).__name__}")
     if images.ndim != 4 or not images.is_floating_point():
-        raise InputError(f"images: expected a float tensor (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
+        alone = "; one image alone: images.unsqueeze(0)" if images.ndim == 3 else ""
+        whole = "" if images.is_floating_point() else "; divide by 255 and normalise as in the model's training"
+        raise InputError(
+            f"images: expected a float tensor (N, C, H, W), got {images.dtype} {tuple(images.shape)}{alone}{whole}"
+        )
+    if not isinstance(targets, Tensor):
+        raise InputError(f"targets: expected one class for each image, torch.tensor([…]), got {targets!r:.60}")
     if targets.dtype != int64 or targets.shape != images.shape[:1]:
         raise InputError(
             f"targets: expected an int64 tensor ({len(images)},), one class for each image, got {targets.dtype} "
-            f"{tuple(targets.shape)}"
+            f"{tuple(targets.shape)}" + ("; use targets.long()" if targets.shape == images.shape[:1] else "")
         )
 
 
@@ -91,7 +136,39 @@ def check_logits(logits: Any, targets: Tensor) -> None:
     """
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(targets):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"model: expected logits ({len(targets)}, classes), got {shape}")
+        wrap = "" if isinstance(logits, Tensor) else "; wrap it in a module that returns the logits alone"
+        raise InputError(f"model: expected logits ({len(targets)}, classes), got {shape}{wrap}")
     wrong = targets[(targets < 0) | (targets >= logits.shape[1])]
     if len(wrong):
         raise InputError(f"targets: class {wrong[0].item()} is not one of the model's {logits.shape[1]} classes")
+
+
+def check_scale(logits: Tensor) -> None:
+    """Refuse a lone logit, whose softmax is always 1, and warn of probabilities, which are no logits.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    if logits.shape[1] == 1:
+        raise InputError(
+            "model: it puts out one logit, whose softmax is 1 whatever it sees; give it two classes: "
+            "torch.cat([torch.zeros_like(z), z], 1)"
+        )
+    if len(logits) and ((logits >= 0).all() & ((logits.sum(1) - 1).abs() < 1e-3).all()):
+        warn(
+            "model: it seems to put out probabilities, of which the scores take the softmax once more; take its own "
+            "softmax away, or return their logarithm",
+            stacklevel=2,
+        )
+
+
+def first_logits(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """The logits of images that the model has not seen yet, of which it may not be able to make any.
+
+    Raises:
+        InputError: for images that do not fit the model, outputs that are no logits, or targets out of range.
+    """
+    with explained_misfit(model, images):
+        logits = model(images.clone())  # a first in-place module must not write into the caller's
+    check_logits(logits, targets)
+    return logits

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.layers import to_nchw
 from refinecam.errors import InputError
-from refinecam.network import check_gradients_possible, check_input, check_logits, eval_mode
+from refinecam.network import check_gradients_possible, check_input, eval_mode, first_logits
 
 
 class LayerRecord(NamedTuple):
@@ -65,8 +65,7 @@ def differentiable_forward(
     check_input(image, target)
     check_gradients_possible()
     with eval_mode(model), recorded_outputs(model, layers) as outputs, torch.enable_grad():
-        logits = model(image.clone())  # a first in-place module must not write into the caller's
-        check_logits(logits, target)
+        logits = first_logits(model, image, target)
         check_layers_ran(layers, outputs)
         yield logits.gather(1, target[:, None]).squeeze(1), [outputs[name] for name in layers]
 

@@ -1,5 +1,6 @@
 """The stages of a network, from shallow (0) to deep (-1), and the layout of what they put out."""
 
+import difflib
 import re
 from collections.abc import Sequence
 from math import sqrt
@@ -13,6 +14,7 @@ from torchvision.models import SwinTransformer as TorchvisionSwin
 from torchvision.models.convnext import LayerNorm2d as TorchvisionNorm
 
 from refinecam.errors import InputError
+from refinecam.network import check_model
 
 STAGES = 4
 LAYOUT = re.compile(r"NCHW|NHWC|(\d+\+)?tokens")
@@ -32,6 +34,22 @@ def stage_layers(model: nn.Module) -> list[str]:
     Raises:
         InputError: if the model has no such description.
     """
+    names = _described_stages(model)
+    modules = dict(model.named_modules())
+    missing = [name for name in names if name not in modules]
+    if missing or not names:
+        kind = type(model).__name__
+        told = f"describes a stage {missing[0]!r} that it has not" if missing else "does not describe its stages"
+        raise InputError(
+            f"stage: {kind} {told}; give layers by name, GradCAM(stage=…) or RefineCAM(cam, layers=[…]), for example "
+            f"{_examples(model)}"
+        )
+    return names
+
+
+def _described_stages(model: nn.Module) -> list[str]:
+    """Names of the stages as the kind of model has them; they need not exist."""
+    check_model(model)
     if isinstance(model, VGG):
         pools = [f"features.{n}" for n, m in model.features.named_children() if isinstance(m, nn.MaxPool2d)]
         return pools[-STAGES:]
@@ -41,33 +59,31 @@ def stage_layers(model: nn.Module) -> list[str]:
     transformer = getattr(model, "blocks", None) if hasattr(model, "num_prefix_tokens") else None
     if isinstance(transformer, nn.Sequential | nn.ModuleList):
         return [f"blocks.{len(transformer) * (i + 1) // STAGES - 1}.norm1" for i in range(STAGES)]
-    info = getattr(model, "feature_info", None)
-    if not info:
-        raise InputError(
-            f"stage: {type(model).__name__} does not describe its stages; give layers by name, for example "
-            f"{_examples(model)}"
-        )
-    return [entry["module"] for entry in info][-STAGES:]
+    return [entry["module"] for entry in getattr(model, "feature_info", None) or []][-STAGES:]
 
 
-def layers_of(model: nn.Module, stages: Sequence[int | str]) -> list[str]:
+def layers_of(model: nn.Module, stages: Sequence[int | str], argument: str = "stage") -> list[str]:
     """Module names of some stages.
 
     Args:
         model: the network.
         stages: each an index from shallow (0) to deep (-1), or a module's name.
+        argument: what gave them, for messages.
 
     Raises:
         InputError: if one does not exist; the message lists what does.
     """
+    check_model(model)
     modules = dict(model.named_modules())
     names = []
     for stage in stages:
         if not isinstance(stage, int | str) or isinstance(stage, bool):
-            raise InputError(f"stage: expected an index or a layer's name, got {stage!r}")
+            raise InputError(f"{argument}: expected an index or a layer's name, got {str(stage).splitlines()[0]:.60}")
         if isinstance(stage, str):
             if stage not in modules or not stage:
-                raise InputError(f"stage: no layer named {stage!r}; there are, for example, {_examples(model)}")
+                close = ", ".join(difflib.get_close_matches(stage, filter(None, modules), n=4))
+                found = f"close to it: {close}" if close else f"there are, for example, {_examples(model)}"
+                raise InputError(f"{argument}: no layer named {stage!r}; {found}")
             names.append(stage)
             continue
         known = stage_layers(model)
@@ -108,7 +124,7 @@ def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout:
     Raises:
         InputError: if the output is not spatial, or its layout is not known.
     """
-    module, declared = model.get_submodule(layer), layout is not None
+    module, declared, given = model.get_submodule(layer), layout is not None, output
     if layout is None:
         layout = str(getattr(model, "output_fmt", "NHWC" if isinstance(model, TorchvisionSwin) else "NCHW"))
         if output.ndim == 3 and (hasattr(model, "num_prefix_tokens") or isinstance(model, SwinTransformer)):
@@ -118,20 +134,19 @@ def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout:
         elif isinstance(module, CHANNELS_LAST):
             layout = "NHWC"
     if output.ndim != (3 if layout.endswith("tokens") else 4) or len(output) != len(image):
-        hint = '; if these are tokens (N, T, C), say so: layout="tokens"' if output.ndim == 3 and not declared else ""
         raise InputError(
             f"stage: layer {layer!r} puts out {tuple(output.shape)} for {len(image)} images, no map in layout "
-            f"{layout}{hint}"
+            f"{layout}; {_remedy(output, image)}"
         )
     if layout.endswith("tokens"):
         output = _grid(model, layer, output, image, int(layout.partition("+")[0]) if "+" in layout else 0)
     elif layout == "NHWC":
         output = output.permute(0, 3, 1, 2)
     (rows, columns), (height, width) = output.shape[2:], image.shape[2:]
-    if not declared and abs(rows * width - columns * height) > 2 * max(height, width):
+    if not declared and not _has_proportions(rows, columns, image):
         raise InputError(
             f"stage: layer {layer!r} puts out {tuple(output.shape)}, which has not the proportions of "
-            f"{height}x{width} images in layout {layout}; say what it is: layout="
+            f"{height}x{width} images in layout {layout}; {_remedy(given, image)}"
         )
     return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
 
@@ -147,15 +162,40 @@ def _grid(model: nn.Module, layer: str, tokens: Tensor, image: Tensor, before: i
     if patches is not None and hasattr(patches, "dynamic_feat_size"):
         rows, columns = patches.dynamic_feat_size((height, width))
     if rows * columns != count:
-        columns = round(sqrt(max(count, 0) * width / height))
-        rows = round(columns * height / width)
+        rows, columns = _grid_of(count, image)
     if rows * columns != count or count < 1:
         raise InputError(
             f"stage: the {tokens.shape[1]} tokens of layer {layer!r}, {before} of them before the image's, make no "
-            f"grid with the proportions of {height}x{width} images; if others come before, say how many: "
-            'layout="1+tokens"'
+            f"grid with the proportions of {height}x{width} images; {_remedy(tokens, image)}"
         )
     return tokens[:, before:].permute(0, 2, 1).unflatten(2, (rows, columns))
+
+
+def _grid_of(count: int, image: Tensor) -> tuple[int, int]:
+    """Rows and columns nearest to the image's proportions, of about ``count`` cells."""
+    height, width = image.shape[2:]
+    columns = round(sqrt(max(count, 0) * width / height))
+    return round(columns * height / width), columns
+
+
+def _has_proportions(rows: int, columns: int, image: Tensor) -> bool:
+    height, width = image.shape[2:]
+    return abs(rows * width - columns * height) <= 2 * max(height, width)
+
+
+def _remedy(output: Tensor, image: Tensor) -> str:
+    """The layouts in which an output is a map with the image's proportions, or what else to do."""
+    fitting = []
+    if len(output) == len(image) and output.ndim == 4:
+        sides = {"NCHW": output.shape[2:], "NHWC": output.shape[1:3]}
+        fitting = [name for name, (rows, columns) in sides.items() if _has_proportions(rows, columns, image)]
+    elif len(output) == len(image) and output.ndim == 3:
+        grids = {before: _grid_of(output.shape[1] - before, image) for before in range(min(6, output.shape[1]))}
+        fits = [before for before, (rows, columns) in grids.items() if rows * columns == output.shape[1] - before]
+        fitting = [f"{before}+tokens" if before else "tokens" for before in fits]
+    if not fitting:
+        return "take a layer that puts out a map, before any pooling"
+    return f"it would be one in {' or '.join(f'layout={name!r}' for name in fitting[:2])}".replace("'", '"')
 
 
 def _examples(model: nn.Module) -> str:

@@ -15,7 +15,14 @@ from torch import Tensor, fx, nn
 
 from refinecam.attribution.method import AttributionMethod, normalise
 from refinecam.errors import InputError, check_counts
-from refinecam.network import check_gradients_possible, check_input, check_logits, default_chunk, eval_mode
+from refinecam.network import (
+    check_gradients_possible,
+    check_input,
+    check_logits,
+    default_chunk,
+    eval_mode,
+    explained_misfit,
+)
 
 
 class PixelMethod(AttributionMethod):
@@ -109,7 +116,8 @@ class _Checked(nn.Module):
         self.model, self.target = model, target
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = self.model(x.clone())  # a first in-place module must not write into the leaf
+        with explained_misfit(self.model, x):
+            logits = self.model(x.clone())  # a first in-place module must not write into the leaf
         several = isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == len(x)  # rows of each image
         check_logits(logits[:1].expand(len(self.target), -1) if several else logits, self.target)
         return logits
@@ -156,7 +164,7 @@ def _each_module_once(model: nn.Module, image: Tensor) -> nn.Module:
         if type(module) in SUPPORTED_NON_LINEAR
     ]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), explained_misfit(model, image):
             model(image.clone())
     finally:
         for handle in handles:

@@ -50,6 +50,8 @@ class RefineCAM(AttributionMethod):
             )
         if layers is not None and not (isinstance(layers, list | tuple) and all(isinstance(n, str) for n in layers)):
             raise InputError(f"layers: expected a list of layers' names, got {layers!r}")
+        if layers is not None and not len(layers) == len(set(layers)) > 0:
+            raise InputError(f"layers: expected at least one, each once, got {layers!r}")
         if aggregator not in get_args(Aggregator):
             raise InputError(f"aggregator: expected one of {get_args(Aggregator)}, got {aggregator!r}")
         self.cam, self.factors = cam, layers
@@ -71,7 +73,7 @@ class RefineCAM(AttributionMethod):
 
     def layers(self, model: nn.Module) -> list[str]:
         """The factors: the chosen stage and all deeper ones."""
-        layers = layers_of(model, self.factors) if self.factors else stage_layers(model)
+        layers = layers_of(model, self.factors, "layers") if self.factors else stage_layers(model)
         if isinstance(self.stage, int) and -len(layers) <= self.stage < len(layers):
             first = self.stage % len(layers)
         elif self.stage in layers:

@@ -11,7 +11,7 @@ from refinecam.attribution.capture import check_layers_ran, recorded_outputs
 from refinecam.attribution.layers import to_nchw
 from refinecam.attribution.method import normalise
 from refinecam.errors import check_counts
-from refinecam.network import check_input, check_logits, default_chunk, eval_mode, fast_forward
+from refinecam.network import check_input, default_chunk, eval_mode, fast_forward, first_logits
 
 
 class ScoreCAM(CAM):
@@ -41,7 +41,7 @@ class ScoreCAM(CAM):
         check_input(image, target)
         with torch.no_grad(), eval_mode(model):
             with recorded_outputs(model, layers) as outputs:
-                check_logits(model(image.clone()), target)  # a first in-place module must not write into the caller's
+                first_logits(model, image, target)
             check_layers_ran(layers, outputs)
             activations = [to_nchw(model, name, outputs[name], image, self.layout) for name in layers]
             weights = [self._weights(model, image, target, activation) for activation in activations]

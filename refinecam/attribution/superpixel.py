@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.method import AttributionMethod, normalise
 from refinecam.errors import InputError, check_counts
-from refinecam.network import check_input, check_logits, default_chunk, eval_mode, fast_forward
+from refinecam.network import check_input, default_chunk, eval_mode, fast_forward, first_logits
 from refinecam.seeding import content_keys, generator
 
 PRESETS = {"paper": 25}
@@ -61,7 +61,7 @@ class SuperpixelMethod(AttributionMethod):
         with eval_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="captum|sklearn")  # of linear models that fit a constant
             if len(image):
-                check_logits(model(image.clone()), target)
+                first_logits(model, image, target)
             for i, key in enumerate(content_keys(image)):
                 torch.default_generator.manual_seed(int(generator(self.seed, type(self).__name__, key).integers(2**31)))
                 maps[i, 0] = self._explain(model, image[i : i + 1], int(target[i]))

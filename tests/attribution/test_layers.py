@@ -20,9 +20,10 @@ def test_stages_are_those_of_the_protocol(name, backbones):
     ("stage", "message"),
     [
         (7, r"no stage 7; there are 0 \(layer1\), 1 \(layer2\)"),
-        ("layer9", "no layer named 'layer9'; there are, for example"),
+        ("layer9", "no layer named 'layer9'; close to it: layer4"),
+        ("x", "no layer named 'x'; there are, for example"),
         ("global_pool.flatten", "no map in layout NCHW"),
-        ("fc", "no map in layout NHWC"),
+        ("fc", "no map in layout NHWC; take a layer that puts out a map, before any pooling"),
         (1.5, "stage: expected an index or a layer's name, got 1.5"),
         (None, "stage: expected an index or a layer's name, got None"),
     ],
@@ -30,6 +31,12 @@ def test_stages_are_those_of_the_protocol(name, backbones):
 def test_bad_stage(stage, message, backbones, batch):
     with pytest.raises(ValueError, match=message):
         GradCAM(stage)(backbones["resnet18"], batch, torch.tensor(TARGETS))
+
+
+def test_stages_that_are_described_and_missing():
+    network = timm.create_model("twins_svt_small", num_classes=2)
+    with pytest.raises(ValueError, match=r"Twins describes a stage 'block.0' that it has not; give layers by name"):
+        RefineCAM(LayerCAM()).layers(network)
 
 
 def test_model_without_stages(tiny_net, images, targets):
@@ -85,7 +92,7 @@ def test_declared_layouts_give_the_map_of_the_same_values(images, targets):
     by_grid = LayerCAM("rearranged", layout="NHWC")(network, images, targets)
     assert by_tokens.shape == (5, 1, 24, 32)
     torch.testing.assert_close(by_tokens, by_grid)
-    with pytest.raises(ValueError, match='say so: layout="tokens"'):
+    with pytest.raises(ValueError, match=r'no map in layout NCHW; it would be one in layout="2\+tokens"'):
         LayerCAM("mix")(network, images, targets)
     with pytest.raises(ValueError, match=r"the 50 tokens of layer 'mix', 0 of them before .* make no grid .* 24x32"):
         LayerCAM("mix", layout="tokens")(network, images, targets)

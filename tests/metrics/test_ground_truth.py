@@ -52,7 +52,9 @@ def test_plateaus_are_no_wider_than_a_tie():
     flat = torch.full((5000,), 0.25, dtype=torch.float64) * (1 + 1e-7 * torch.rand(5000, dtype=torch.float64))
     values = torch.cat([torch.zeros(100, dtype=torch.float64), flat.sort().values, dense])[None]
     level = plateaus(values)[0]
-    assert (level[:100] == level[0]).all() and (level[100:5100] == level[100]).all() and level[99] < level[100]
+    assert (level[:100] == level[0]).all()
+    assert (level[100:5100] == level[100]).all()
+    assert level[99] < level[100]
     for name in level.unique()[::500]:
         members = values[0, level == name]
         assert members[-1] - members[0] <= 1.001 * TIE * members[0]

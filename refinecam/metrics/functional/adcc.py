@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from refinecam.metrics.functional.map_evaluation import MapEvaluation, Method
 
 
-def adcc(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, cam: Method) -> Tensor:
+def adcc(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, method: Method) -> Tensor:
     r"""Average Drop, Coherency and Complexity in one (Poppi et al., CVPRW 2021).
 
     .. math::
@@ -19,7 +19,7 @@ def adcc(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, cam: M
         images: normalised images, shape (N, C, H, W).
         targets: explained classes, int64, shape (N,).
         maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
-        cam: the method that made them.
+        method: what made them; it is asked again, for the masked images.
 
     Returns:
         Shape (N,), in [0, 1]; higher is better. NaN where the map is constant.
@@ -27,4 +27,4 @@ def adcc(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, cam: M
     Raises:
         InputError: if shapes or ranges do not fit.
     """
-    return MapEvaluation(model, images, targets, maps, cam).adcc
+    return MapEvaluation(model, images, targets, maps, method).adcc

@@ -13,7 +13,7 @@ def arcc(
     images: Tensor,
     targets: Tensor,
     maps: Tensor,
-    cam: Method,
+    method: Method,
     percentiles: Sequence[float] = PERCENTILES,
     noise: float = 0.01,
     seed: int = 0,
@@ -33,7 +33,7 @@ def arcc(
         images: normalised images, shape (N, C, H, W).
         targets: explained classes, int64, shape (N,).
         maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
-        cam: the method that made them.
+        method: what made them; it is asked again, for the masked images.
         percentiles: see :func:`~refinecam.metrics.functional.road`.
         noise: likewise.
         seed: likewise.
@@ -47,5 +47,14 @@ def arcc(
         InputError: if shapes or ranges do not fit.
     """
     return MapEvaluation(
-        model, images, targets, maps, cam, percentiles=percentiles, noise=noise, seed=seed, index=index, ranking=ranking
+        model,
+        images,
+        targets,
+        maps,
+        method,
+        percentiles=percentiles,
+        noise=noise,
+        seed=seed,
+        index=index,
+        ranking=ranking,
     ).arcc

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from refinecam.metrics.functional.map_evaluation import MapEvaluation, Method
 
 
-def coherency(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, cam: Method) -> Tensor:
+def coherency(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, method: Method) -> Tensor:
     r"""Whether a method finds again what it has shown (Poppi et al., CVPRW 2021).
 
     .. math:: \mathrm{Coherency} = \tfrac{1}{2}\big(1 + \rho(M(x),\, M(x \odot M(x)))\big)
@@ -17,7 +17,7 @@ def coherency(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, c
         images: normalised images, shape (N, C, H, W).
         targets: explained classes, int64, shape (N,).
         maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
-        cam: the method that made them.
+        method: what made them; it is asked again, for the masked images.
 
     Returns:
         Shape (N,), in [0, 1]; higher is better. NaN where the map is constant.
@@ -25,4 +25,4 @@ def coherency(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, c
     Raises:
         InputError: if shapes or ranges do not fit.
     """
-    return MapEvaluation(model, images, targets, maps, cam).coherency
+    return MapEvaluation(model, images, targets, maps, method).coherency

@@ -1,5 +1,6 @@
 """What the scores are made of: small formulas on tensors, one value for each image."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,18 +13,33 @@ def check_maps(maps: Tensor, images: Tensor | None = None) -> None:
     Raises:
         InputError: naming what was expected.
     """
-    if not isinstance(maps, Tensor):
-        raise InputError(f"maps: expected a tensor, got a {type(maps).__name__}")
-    if maps.ndim != 4 or maps.shape[1] != 1 or not maps.is_floating_point():
-        raise InputError(f"maps: expected a float tensor (N, 1, H, W), got {maps.dtype} {tuple(maps.shape)}")
-    if images is not None and (images.ndim != 4 or maps.shape != (len(images), 1, *images.shape[2:])):
-        raise InputError(
-            f"maps: expected one map a pixel of each image, images {tuple(images.shape)}, got {tuple(maps.shape)}"
-        )
+    check_form(maps, images)
     outside = maps[((maps < 0) | (maps > 1)) & maps.isfinite()]
     if len(outside):
         raise InputError(
             f"maps: expected values in [0, 1], got {outside[0].item():.4g}; min-max normalise each map first"
+        )
+
+
+def check_form(maps: Tensor, images: Tensor | None = None, name: str = "maps") -> None:
+    """Refuse maps of the wrong type or shape.
+
+    Raises:
+        InputError: naming what was expected, and how to get there.
+    """
+    if not isinstance(maps, Tensor):
+        remedy = "; use torch.from_numpy(maps)" if isinstance(maps, np.ndarray) else ""
+        raise InputError(f"{name}: expected a float tensor (N, 1, H, W), got a {type(maps).__name__}{remedy}")
+    if maps.ndim != 4 or maps.shape[1] != 1 or not maps.is_floating_point():
+        remedy = "; use maps.unsqueeze(1)" if maps.ndim == 3 else ""
+        remedy = remedy if maps.is_floating_point() else f"{remedy}; use maps.float()"
+        raise InputError(f"{name}: expected a float tensor (N, 1, H, W), got {maps.dtype} {tuple(maps.shape)}{remedy}")
+    if images is not None and (images.ndim != 4 or maps.shape != (len(images), 1, *images.shape[2:])):
+        size = tuple(images.shape[2:])
+        resized = f'; use torch.nn.functional.interpolate(maps, {size}, mode="bilinear")'
+        raise InputError(
+            f"{name}: expected one map a pixel of each image, images {tuple(images.shape)}, got {tuple(maps.shape)}"
+            + (resized if len(maps) == len(images) else "")
         )
 
 

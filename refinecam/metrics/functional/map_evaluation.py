@@ -11,6 +11,7 @@ from refinecam.imputation import impute
 from refinecam.metrics.functional.complexity import complexity
 from refinecam.metrics.functional.cosine_similarity import cosine_similarity
 from refinecam.metrics.functional.formulas import (
+    check_form,
     check_maps,
     check_masks,
     harmonic_mean,
@@ -31,7 +32,7 @@ from refinecam.metrics.functional.ranking import (
     relevance_ranks,
 )
 from refinecam.metrics.functional.roc_auc import roc_auc
-from refinecam.network import check_input, check_logits, default_chunk, eval_mode, fast_forward
+from refinecam.network import check_input, check_logits, check_scale, default_chunk, eval_mode, fast_forward
 from refinecam.seeding import identities
 
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -81,6 +82,8 @@ class MapEvaluation:
     ) -> None:
         check_input(images, targets)
         check_maps(maps, images)
+        if isinstance(method, type):
+            raise InputError(f"method: pass an instance, {method.__name__}(), not the class")
         check_percentiles(percentiles)
         check_ranking(ranking)
         check_counts({"chunk": chunk})
@@ -145,7 +148,9 @@ class MapEvaluation:
         """See :func:`~refinecam.metrics.functional.coherency`."""
         if self.method is None:
             raise InputError("method: Coherency, ADCC and ARCC ask the attribution method again; pass it")
-        return (pearson(self.maps, self.method(self.model, self.masked_images, self.targets)) + 1) / 2
+        again = self.method(self.model, self.masked_images, self.targets)
+        check_form(again, self.images, "method: what it makes of the masked images")
+        return (pearson(self.maps, again) + 1) / 2
 
     @cached_property
     def adcc(self) -> Tensor:
@@ -204,6 +209,7 @@ class MapEvaluation:
             for part, chosen in zip(images.split(self.chunk), targets.split(self.chunk), strict=True):
                 logits = fast_forward(self.model, part)
                 check_logits(logits, chosen)
+                check_scale(logits)
                 found.append(logits.float().softmax(1).gather(1, chosen[:, None]).squeeze(1))
         return torch.cat(found)
 
