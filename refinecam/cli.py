@@ -46,10 +46,10 @@ def _dataset_of(args: Sequence[str]) -> str:
     for path in reversed(known.config):
         try:
             config = yaml.safe_load(Path(path).read_text())
-        except (OSError, yaml.YAMLError):
+        except (OSError, ValueError, yaml.YAMLError):
             continue  # the real parser reads it again and says what is wrong with it
         found.append(config.get("dataset") if isinstance(config, dict) else None)
-    return next((name for name in found if name in DATASETS), "shapes")
+    return next((name for name in found if isinstance(name, str) and name in DATASETS), "shapes")
 
 
 class _CLI(LightningCLI):
@@ -138,6 +138,7 @@ def _build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_d
         run=False,
         args=None if args is None else list(args),
         seed_everything_default=0,
+        auto_configure_optimizers=False,  # the module has its own
         save_config_kwargs={"overwrite": True},
         trainer_defaults=trainer_defaults,
         parser_kwargs={"description": cli.__doc__},
@@ -172,6 +173,8 @@ def evaluate(args: Sequence[str] | None = None) -> None:
     """Entry point of evaluate.py."""
     cli = _build(EvaluateCLI, Evaluator, args, inference_mode=False)
     cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+    if cli.trainer.is_global_zero and not cli.model.written:
+        raise InputError("trainer: no batch was evaluated, so there are no results; is trainer.limit_test_batches 0?")
     if cli.trainer.is_global_zero:
         folder = cli.model.results.folder
         print((folder / ("summary.md" if cli.model.methods else "accuracy.md")).read_text())
@@ -187,3 +190,7 @@ def run(entry: Callable[[], None]) -> None:
     except InputError as error:
         *_, line = str(error).rpartition("InputError: ")  # behind the traceback of a worker that read the data
         sys.exit(f"error: {line.strip()}")
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        if error.filename is None:
+            raise
+        sys.exit(f"error: {error.filename} cannot be written ({error.strerror}); name another folder")

@@ -1,6 +1,7 @@
 """The error for input that cannot be used."""
 
 from collections.abc import Mapping
+from math import inf
 
 
 class InputError(ValueError):
@@ -20,3 +21,25 @@ def check_counts(optional: Mapping[str, int | None] | None = None, /, **values: 
     for name, value in {**given, **values}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name}: expected a whole number, at least 1, got {value!r}")
+
+
+def check_range(low: float, high: float = inf, /, **values: float) -> None:
+    """Refuse what is not a finite number from ``low`` to ``high``.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value == inf:
+            end = "" if high == inf else f" to {high:g}"
+            raise InputError(f"{name}: expected a number from {low:g}{end or ' on'}, got {value!r}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        InputError: naming it.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed: expected a whole number, at least 0, got {seed!r}")

@@ -141,6 +141,9 @@ def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
         (["--model.methods", "[GradCAM, GradCAM]"], "methods: 'GradCAM, stage -1' is there twice"),
         (["--model.methods", "[GradCAM(stage=9)]"], "stage: no stage 9; there are 0 (layer1)"),
         (["--model.scores", "[beauty]"], "scores: there is no 'beauty'; there are"),
+        (["--model.scores", "[road, road]"], "scores: expected at least one, each once"),
+        (["--model.noise", "-1"], "noise: expected a number from 0 on, got -1"),
+        (["--trainer.limit_test_batches", "0"], "trainer: no batch was evaluated"),
         (["--data.backgrounds", "nowhere"], "backgrounds: there is no folder nowhere"),
         (["--model.percentiles", "[0, 50]"], "percentiles: expected numbers in (0, 100)"),
         (["--model.image_size", "96"], "was trained at 64 px, not at 96 px; use --model.image_size 64"),
@@ -208,6 +211,20 @@ def test_an_interrupted_evaluation_keeps_its_rows(trained, tmp_path, monkeypatch
     with pytest.raises(RuntimeError, match="interrupted"):
         evaluate(evaluate_args(trained, tmp_path, "--model.methods", "[RandomCAM]"))
     assert sorted(pd.read_parquet(tmp_path / "parts")["index"]) == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_output_that_is_a_file(trained, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SystemExit, match=r"error: .*file.* cannot be written \(.*\); name another folder"):
+        run(lambda: evaluate(evaluate_args(trained, tmp_path / "file")))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_results_of_an_earlier_run_are_told_apart(trained, tmp_path):
+    (tmp_path / "summary.md").write_text("an earlier run's")
+    with pytest.warns(UserWarning, match="also has results of an earlier run: summary.md$"):
+        evaluate(evaluate_args(trained, tmp_path, "--model.methods", "[]"))
+    assert (tmp_path / "summary.md").read_text() == "an earlier run's"
 
 
 @pytest.mark.parametrize("program", ["train.py", "evaluate.py"])

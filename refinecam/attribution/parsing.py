@@ -41,9 +41,10 @@ def parse_methods(text: str | Sequence[str]) -> list[AttributionMethod]:
     whole = text if isinstance(text, str) else ", ".join(text)
     try:
         tree = ast.parse(f"[{whole.strip().replace('GradCAM++', 'GradCAMPlusPlus')}]", mode="eval").body
+        if not isinstance(tree, ast.List):
+            raise SyntaxError("brackets that close the list")
     except SyntaxError as error:
         raise InputError(f"methods: cannot read {whole!r}; write for example RefineCAM(LayerCAM)") from error
-    assert isinstance(tree, ast.List)
     nodes = tree.elts
     if len(nodes) == 1 and isinstance(nodes[0], ast.List):  # already bracketed
         nodes = nodes[0].elts

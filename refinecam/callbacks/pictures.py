@@ -11,6 +11,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
 from refinecam.attribution import parse_methods
+from refinecam.data.transforms import shown_colours
+from refinecam.errors import check_counts
 from refinecam.evaluation.figures import confusion_figure, overlay_figure
 
 
@@ -28,6 +30,7 @@ class TrainingPictures(L.Callback):
     """
 
     def __init__(self, images: int = 6, methods: str = "GradCAM++, LayerCAM, RefineCAM(GradCAM++)") -> None:
+        check_counts(images=images)
         self.images, self.methods = images, parse_methods(methods)
         self.shown_size: tuple[int, ...] | None = None
         self.fixed: dict[str, Tensor] | None = None
@@ -103,5 +106,4 @@ def _writer(trainer: L.Trainer) -> SummaryWriter | None:
 
 
 def _colours(trainer: L.Trainer, images: Tensor) -> Tensor:
-    transform = getattr(trainer.datamodule, "transform", None)  # type: ignore[attr-defined]
-    return transform.denormalise(images) if transform else images
+    return shown_colours(trainer.datamodule, images)  # type: ignore[attr-defined]

@@ -17,17 +17,17 @@ SPLITS = ("train", "val", "test")
 TILE_SUFFIX = re.compile(r"_\d{1,5}_\d{1,5}$")  # offsets in pixels; dates and times are longer
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as RGB, uint8, shape (H, W, 3).
+def read_rgb(path: str | Path, argument: str, remedy: str) -> NDArray[np.uint8]:
+    """Read an image file as RGB, uint8, shape (H, W, 3), without its alpha channel.
 
     Raises:
-        InputError: if the file is not a whole image.
+        InputError: of this argument and with this remedy, if the file is not a whole image.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:  # Pillow's errors for what is no image, or ends early
-        raise InputError(f"backgrounds: {path} cannot be read ({error}); repair or remove the file") from error
+            return np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, for what is no image
+        raise InputError(f"{argument}: {path} cannot be read ({error}); {remedy}") from error
 
 
 def page_of(path: Path) -> str:
@@ -62,7 +62,7 @@ def read_splits(folder: str | Path) -> dict[str, list[NDArray[np.uint8]]]:
     pictures: dict[str, NDArray[np.uint8]] = {}
     pages_of: dict[str, set[str]] = defaultdict(set)
     for path in files:
-        image = read_rgb(path)
+        image = read_rgb(path, "backgrounds", "repair or remove the file")
         digest = hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
         pictures.setdefault(digest, image)
         pages_of[digest].add(page_of(path))

@@ -27,6 +27,8 @@ CANVAS = 256
 """The canvas, in pixels, that sizes are given for."""
 Bands = tuple[tuple[float, float], ...]
 BANDS: Bands = ((80, 100), (40, 50), (20, 25))
+SMALLEST = 3.7
+"""Pixels of diameter below which nothing may be left of an empty triangle."""
 VISIBLE = 48
 """Steps of 256, in one channel at least, by which a shape's colour differs from what it covers."""
 SUBPIXEL = 4
@@ -124,6 +126,14 @@ class ShapesDataset(Dataset):
         elif 2 * self.margin >= transform.image_size:
             raise InputError(
                 f"bands: shapes of {2 * (self.margin - 1):.0f} px do not fit into {transform.image_size} px"
+            )
+
+        smallest = min(low for low, _ in bands) * self.scale
+        smallest = smallest if crop is None else crop / 2 if fill else min(smallest, crop / 2)
+        if smallest < SMALLEST:
+            name = "bands" if crop is None or smallest < crop / 2 else "crop"
+            raise InputError(
+                f"{name}: shapes of {smallest:.3g} px are not to be told apart, only from {SMALLEST} px on"
             )
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from refinecam.data.sampling import evaluation_loader, training_loader
 from refinecam.data.scenes import crowd_scene
 from refinecam.data.shapes import BANDS, CLASSES, CONTROLS, Bands, ShapesDataset
 from refinecam.data.transforms import JointTransform
-from refinecam.errors import InputError
+from refinecam.errors import InputError, check_counts, check_range
 from refinecam.seeding import generator
 
 PROCEDURAL = "procedural"
@@ -93,14 +93,14 @@ class ShapesDataModule(L.LightningDataModule):
         self.hparams["curriculum"] = [vars(stage) for stage in curriculum or []]  # plain values, for checkpoints
         counts = {"train_size": train_size, "val_size": val_size, "test_size": test_size}
         counts |= {"batch_size": batch_size, "scenes": scenes, "held_out_scenes": held_out_scenes}
-        for name, value in counts.items():
-            if value < 1:
-                raise InputError(f"{name}: expected at least 1, got {value}")
+        check_counts({"image_size": image_size}, **counts)
+        check_range(0, num_workers=num_workers)
         _check_bands(bands)
         for stage in curriculum or []:
             _check_bands(stage.bands)
             if stage.epochs < 1:
                 raise InputError(f"curriculum: a stage lasts at least 1 epoch, got {stage.epochs}")
+            check_counts({"train_size": stage.train_size})
         self.transform = JointTransform.for_backbone(backbone, image_size)
         self.sources = [backgrounds or PROCEDURAL] if not isinstance(backgrounds, list) else backgrounds
         if not self.sources:

@@ -89,3 +89,9 @@ class JointTransform:
         """Colours in [0, 1] of normalised images (…, 3, H, W)."""
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (images * std + mean).clamp(0, 1)
+
+
+def shown_colours(data: object, images: Tensor) -> Tensor:
+    """Images as they are shown: their colours, if the data module's transform can tell these."""
+    denormalise = getattr(getattr(data, "transform", None), "denormalise", None)
+    return denormalise(images) if denormalise else images

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from refinecam.attribution import AttributionMethod, parse_methods
-from refinecam.errors import InputError, check_counts
+from refinecam.data.transforms import shown_colours
+from refinecam.errors import InputError, check_counts, check_range, check_seed
 from refinecam.evaluation.accuracy import accuracy_rows, prediction_rows
 from refinecam.evaluation.birds import PER_IMAGE, BirdScorer
 from refinecam.evaluation.report import SummaryRow, method_columns, write_report
@@ -76,8 +77,10 @@ class Evaluator(L.LightningModule):
         check_percentiles(percentiles)
         check_ranking(ranking)
         check_counts({"chunk": chunk}, steps=steps)
-        if seed < 0:
-            raise InputError(f"seed: expected 0 or more, got {seed}")
+        check_range(0, noise=noise, figure_images=figure_images)
+        check_seed(seed)
+        if scores is not None and not len(scores) == len(set(scores)) > 0:
+            raise InputError(f"scores: expected at least one, each once, or null for the usual ones, got {scores}")
         unknown = [name for name in scores or [] if name not in SCORES]
         if unknown:
             raise InputError(f"scores: there is no {unknown[0]!r}; there are {', '.join(SCORES)}")
@@ -244,14 +247,14 @@ class Evaluator(L.LightningModule):
 
     def _keep_maps(self, batch: dict[str, Tensor], rows: Tensor, maps: dict[str, Tensor]) -> None:
         """Keep the first images of this process for the figure."""
-        transform, classes = getattr(self._data, "transform", None), getattr(self._data, "classes", None)
+        classes = getattr(self._data, "classes", None)
         for place, i in enumerate(rows.nonzero().flatten().tolist()):
             if self.shown == self.figure_images:
                 return
             self.shown += 1
             image, label = batch["image"][i], int(batch["label"][i])
             content = {
-                "image": (transform.denormalise(image) if transform else image).cpu(),
+                "image": shown_colours(self._data, image).cpu(),
                 "name": str(classes[label] if classes else label),
                 "maps": {name: found[place].cpu() for name, found in maps.items()},
             }

@@ -90,7 +90,7 @@ def write_report(
                 logger.experiment.add_text(name, text)
             if figure is not None:
                 logger.experiment.add_figure("maps", figure)
-    results.finish()
+    results.finish(written)
     return [results.folder / name for name in written]
 
 

@@ -4,9 +4,18 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import pandas as pd
 import torch
+
+TABLES = {"per_image": "parts", "predictions": "parts-predictions", "funnybirds": "parts-funnybirds"}
+"""Folder of each table's parts."""
+FILES = (
+    *(f"{table}.parquet" for table in TABLES),
+    *("accuracy.csv", "accuracy.md", "summary.csv", "summary.md", "funnybirds.csv", "maps.png"),
+)
+"""What an evaluation can write."""
 
 
 class ResultsFolder:
@@ -22,8 +31,7 @@ class ResultsFolder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        tables = {"per_image": "parts", "predictions": "parts-predictions", "funnybirds": "parts-funnybirds"}
-        self.parts = {table: self.folder / name for table, name in tables.items()}
+        self.parts = {table: self.folder / name for table, name in TABLES.items()}
         self.kept = self.folder / "parts-maps"
 
     def start(self) -> None:
@@ -56,7 +64,10 @@ class ResultsFolder:
         joined.to_parquet(self.folder / f"{table}.parquet", index=False)
         return joined
 
-    def finish(self) -> None:
-        """Remove the parts, once everything made of them is written."""
+    def finish(self, written: Sequence[str]) -> None:
+        """Remove the parts, once everything made of them is written; say what beside it is an earlier run's."""
         for folder in (*self.parts.values(), self.kept):
             shutil.rmtree(folder)
+        older = [name for name in FILES if name not in written and (self.folder / name).exists()]
+        if older:
+            warn(f"output: {self.folder} also has results of an earlier run: {', '.join(older)}", stacklevel=3)

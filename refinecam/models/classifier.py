@@ -15,7 +15,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassAccuracy
 
-from refinecam.errors import InputError
+from refinecam.errors import InputError, check_range
 from refinecam.models.backbones import create_backbone
 from refinecam.models.checkpoints import read_weights
 
@@ -53,6 +53,8 @@ class Classifier(L.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        check_range(0, learning_rate=learning_rate, weight_decay=weight_decay)
+        check_range(0, 1, label_smoothing=label_smoothing, warmup=warmup)
         self.save_hyperparameters(logger=False)
         network = create_backbone(backbone, pretrained and checkpoint is None, num_classes, image_size, any_size=True)
         if checkpoint is not None:
@@ -62,7 +64,7 @@ class Classifier(L.LightningModule):
         self.val_accuracy = _accuracy(num_classes)
         self.test_accuracy = _accuracy(num_classes)
         self.progress = 0.0
-        self._train_forward: Callable[[Tensor], Tensor] = self.forward
+        self._compiled: Callable[[Tensor], Tensor] | None = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that the weights are in the file: whoever loads it needs no others first."""
@@ -81,11 +83,11 @@ class Classifier(L.LightningModule):
                     "compile: it needs a C++ compiler, and there is none on the PATH; install g++, or leave out "
                     "--model.compile"
                 )
-            self._train_forward = torch.compile(self.forward, dynamic=False)  # a graph for each size of the views
+            self._compiled = torch.compile(self.forward, dynamic=False)  # a graph for each size of the views
 
-    def on_fit_end(self) -> None:
-        """Drop it: a copy of the module would train this one's weights."""
-        self._train_forward = self.forward
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is compiled: a copy of the module would train this one's weights."""
+        return {**super().__getstate__(), "_compiled": None}
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Note the share of the training that is over: the schedule's clock, whatever the epochs' lengths."""
@@ -98,7 +100,8 @@ class Classifier(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch."""
-        logits = self._train_forward(batch["image"].contiguous(memory_format=torch.channels_last))
+        forward = self._compiled or self.forward
+        logits = forward(batch["image"].contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.hparams["label_smoothing"])
         self.train_accuracy.update(logits, batch["label"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))

@@ -2,7 +2,14 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from refinecam.attribution import All1sCAM, HalfCAM, RandomCAM
+from refinecam.attribution import LIME, All1sCAM, HalfCAM, KernelSHAP, RandomCAM
+
+
+@pytest.mark.parametrize("method", [RandomCAM, LIME, KernelSHAP])
+@pytest.mark.parametrize("seed", [-1, 1.5, "x"])
+def test_what_is_no_seed(method, seed):
+    with pytest.raises(ValueError, match="seed: expected a whole number, at least 0, got"):
+        method(seed=seed)
 
 
 def test_random_map_is_uniform_and_belongs_to_its_image(tiny_net, images, targets):

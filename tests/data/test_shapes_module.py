@@ -4,7 +4,7 @@ from lightning import Trainer
 
 from refinecam.data import CropStage, ShapesDataModule, sampling
 from refinecam.data.sampling import UnpaddedDistributedSampler, evaluation_loader
-from refinecam.data.shapes import BANDS
+from refinecam.data.shapes import BANDS, ShapesDataset
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +136,11 @@ def test_a_curriculum_without_whole_images_is_warned_about(module, monkeypatch):
         ({"bands": [(50, 40)]}, "bands: expected"),
         ({"curriculum": [CropStage(16, 1, bands=[(0, 9)])]}, "bands: expected"),
         ({"backgrounds": []}, "backgrounds: the list is empty"),
-        ({"scenes": 0}, "scenes: expected at least 1"),
-        ({"batch_size": 0}, "batch_size: expected at least 1"),
+        ({"scenes": 0}, "scenes: expected a whole number, at least 1"),
+        ({"batch_size": 0}, "batch_size: expected a whole number, at least 1"),
+        ({"image_size": -5}, "image_size: expected a whole number, at least 1"),
+        ({"num_workers": -1}, "num_workers: expected a number from 0 on, got -1"),
+        ({"curriculum": [CropStage(16, 1, train_size=0)]}, "train_size: expected a whole number, at least 1, got 0"),
         ({"curriculum": [CropStage(16, 0)]}, "curriculum: a stage lasts at least 1 epoch"),
     ],
 )
@@ -146,10 +149,27 @@ def test_bad_options(options, message):
         ShapesDataModule(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bands": ((1, 2),)}, "bands: shapes of 0.199 px are not to be told apart, only from 3.7 px on"),
+        ({"crop": 6, "fill": True}, "crop: shapes of 3 px are not to be told apart"),
+        ({"crop": 6}, "crop: shapes of 3 px"),
+    ],
+)
+def test_shapes_that_are_too_small_to_draw(options, message, module):
+    """They would be drawn until a colour is visible, for ever."""
+    module.setup("test")
+    with pytest.raises(ValueError, match=message):
+        ShapesDataset(module.banks["test"], module.transform, "test", 4, **options)
+    smallest = ShapesDataset(module.banks["test"], module.transform, "test", 12, bands=((19, 19.1),))
+    assert all(smallest[i]["mask"].any() for i in range(12))
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="no model named 'resnet19'"):
         ShapesDataModule(backbone="resnet19")
-    with pytest.raises(ValueError, match="test_size: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="test_size: expected a whole number, at least 1, got 0"):
         ShapesDataModule(test_size=0)
     with pytest.raises(ValueError, match=r"backgrounds for test are not there yet; call setup\('test'\) first"):
         ShapesDataModule().test_dataloader()

@@ -1,3 +1,5 @@
+import copy
+
 import lightning as L
 import pytest
 import timm
@@ -157,6 +159,15 @@ def test_a_checkpoint_needs_no_other_weights(checkpoint):
     assert content["hyper_parameters"]["checkpoint"] is None
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("learning_rate", -1.0), ("weight_decay", float("nan")), ("label_smoothing", 2.0), ("warmup", -1.0)],
+)
+def test_options_out_of_range(option, value):
+    with pytest.raises(ValueError, match=f"{option}: expected a number from 0"):
+        Classifier(pretrained=False, **{option: value})
+
+
 def test_wrong_checkpoints(checkpoint, tmp_path):
     path, _ = checkpoint
     with pytest.raises(ValueError, match=r"holds a 'resnet18', not a 'vgg11'; use --model.backbone resnet18"):
@@ -166,6 +177,9 @@ def test_wrong_checkpoints(checkpoint, tmp_path):
     (tmp_path / "text.ckpt").write_text("not weights")
     with pytest.raises(ValueError, match=r"text.ckpt cannot be read as weights"):
         load_network(tmp_path / "text.ckpt", "resnet18")
+    (tmp_path / "hello.ckpt").write_text("hello")
+    with pytest.raises(ValueError, match=r"hello.ckpt cannot be read as weights"):
+        load_network(tmp_path / "hello.ckpt", "resnet18")
     (tmp_path / "cut.ckpt").write_bytes(path.read_bytes()[:10000])
     with pytest.raises(ValueError, match=r"cut.ckpt cannot be read as weights"):
         load_network(tmp_path / "cut.ckpt", "resnet18")
@@ -230,7 +244,8 @@ def test_compiled_training_runs_a_graph_for_each_size_and_gives_the_same_weights
     expected, found = trained_briefly(compile=False), trained_briefly(compile=True)
     sizes = [value.shape[-1] for graph in graphs for value in graph if len(value) == 4]
     assert {32, 40} <= set(sizes)
-    assert found._train_forward == found.forward
+    assert found._compiled is not None
+    assert copy.deepcopy(found)._compiled is None
     assert expected.state_dict().keys() == found.state_dict().keys()
     for name, tensor in expected.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], tensor, msg=lambda text, name=name: f"{name}: {text}")

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from refinecam.bird_parts import PARTS, SUBSETS, intervention_name
+from refinecam.data.folder import read_rgb
 from refinecam.data.transforms import JointTransform
 from refinecam.errors import InputError
 
@@ -196,11 +196,7 @@ def read_square(path: str | Path, shape: tuple[int, ...] | None = None) -> NDArr
     Raises:
         InputError: if the file is not a whole square image, or not of this shape.
     """
-    try:
-        with Image.open(path) as image:
-            found = np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, for what is no image
-        raise InputError(f"folder: {path} cannot be read ({error}); {AGAIN}") from error
+    found = read_rgb(path, "folder", AGAIN)
     height, width, _ = shape or (found.shape[1], found.shape[1], 3)
     if found.shape[:2] != (height, width):
         expected = f"{width} x {height}, as its image has" if shape else "a square image"
