@@ -53,6 +53,8 @@ def _dataset_of(args: Sequence[str]) -> str:
 
 
 class _CLI(LightningCLI):
+    examples = ""
+
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the choice of the data set, which decides what ``--data`` has."""
         super().add_default_arguments_to_parser(parser)
@@ -78,6 +80,11 @@ class _CLI(LightningCLI):
 
 class TrainCLI(_CLI):
     """Train a classifier on the shapes or on FunnyBirds, then test its best checkpoint."""
+
+    examples = (
+        "For example: train.py --config configs/train/demo.yaml --data.train_size 1280; with --print_config it shows "
+        "every value instead."
+    )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every training has."""
@@ -113,6 +120,11 @@ class TrainCLI(_CLI):
 class EvaluateCLI(_CLI):
     """Score a classifier and attribution methods on the test set."""
 
+    examples = (
+        "For example: evaluate.py --config configs/evaluate/shapes.yaml --data.test_size 20 --output runs/mine; with "
+        "--print_config it shows every value instead."
+    )
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the folder for the results."""
         # The model knows them best: from its checkpoint.
@@ -141,7 +153,7 @@ def _build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_d
         auto_configure_optimizers=False,  # the module has its own
         save_config_kwargs={"overwrite": True},
         trainer_defaults=trainer_defaults,
-        parser_kwargs={"description": cli.__doc__},
+        parser_kwargs={"description": cli.__doc__, "epilog": cli.examples},
     )
 
 
