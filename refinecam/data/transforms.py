@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import timm
 import timm.data
+import torch
 from albumentations.pytorch import ToTensorV2
 from numpy.typing import NDArray
 from torch import Tensor
@@ -92,6 +93,10 @@ class JointTransform:
 
 
 def shown_colours(data: object, images: Tensor) -> Tensor:
-    """Images as they are shown: their colours, if the data module's transform can tell these."""
+    """Images (…, 3, H, W) as they are shown: in their colours, or, where no transform can tell these, stretched."""
     denormalise = getattr(getattr(data, "transform", None), "denormalise", None)
-    return denormalise(images) if denormalise else images
+    if denormalise:
+        return denormalise(images)
+    low, high = (bound((-3, -2, -1), keepdim=True) for bound in (images.amin, images.amax))
+    inside = (low >= 0) & (high <= 1)
+    return torch.where(inside, images, (images - low) / (high - low).clamp(min=1e-6))

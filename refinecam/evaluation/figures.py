@@ -8,7 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from refinecam.errors import InputError
+from refinecam.metrics.functional.formulas import check_form
+
 CELL = 1.7
+TOLERANCE = 0.02
+"""By how much colours may leave [0, 1] through rounding."""
 
 
 def overlay_figure(
@@ -24,7 +29,11 @@ def overlay_figure(
 
     Returns:
         The figure.
+
+    Raises:
+        InputError: if the images are no colours, or the maps are not theirs.
     """
+    _check(images, maps, masks)
     pictures = images.detach().cpu().permute(0, 2, 3, 1).clamp(0, 1).numpy()
     columns = ["image"] + (["ground truth"] if masks is not None else []) + list(maps)
     count = max(len(pictures), 1)
@@ -42,6 +51,24 @@ def overlay_figure(
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(title.replace("(", "\n(", 1) if len(title) > 14 else title, fontsize=7)
     return figure
+
+
+def _check(images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None) -> None:
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
+        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise InputError(f"images: expected a float tensor (N, 3, H, W), got {got}")
+    outside = images[(images < -TOLERANCE) | (images > 1 + TOLERANCE)]
+    if len(outside):
+        raise InputError(
+            f"images: expected colours in [0, 1], got {outside[0].item():.3g}; turn normalised ones back: "
+            "images * std + mean"
+        )
+    if not isinstance(maps, Mapping):
+        raise InputError(f'maps: expected {{"name": maps}}, got a {type(maps).__name__}')
+    for name, found in maps.items():
+        check_form(found, images, f"maps: {name}")
+    if masks is not None:
+        check_form(masks, images, "masks")
 
 
 def overlay(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
