@@ -205,4 +205,4 @@ def run(entry: Callable[[], None]) -> None:
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         if error.filename is None:
             raise
-        sys.exit(f"error: {error.filename} cannot be written ({error.strerror}); name another folder")
+        sys.exit(f"error: {error.filename}: {error.strerror}; name another path")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import inf
+from numbers import Integral, Real
 
 
 class InputError(ValueError):
@@ -19,7 +20,7 @@ def check_counts(optional: Mapping[str, int | None] | None = None, /, **values: 
     """
     given = {name: value for name, value in (optional or {}).items() if value is not None}
     for name, value in {**given, **values}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise InputError(f"{name}: expected a whole number, at least 1, got {value!r}")
 
 
@@ -30,16 +31,17 @@ def check_range(low: float, high: float = inf, /, **values: float) -> None:
         InputError: naming the argument.
     """
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value == inf:
+        if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high or value == inf:
             end = "" if high == inf else f" to {high:g}"
             raise InputError(f"{name}: expected a number from {low:g}{end or ' on'}, got {value!r}")
 
 
-def check_seed(seed: int) -> None:
-    """Refuse what is no seed.
+def check_not_negative(**values: int) -> None:
+    """Refuse what is no whole number of at least 0.
 
     Raises:
-        InputError: naming it.
+        InputError: naming the argument.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed: expected a whole number, at least 0, got {seed!r}")
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+            raise InputError(f"{name}: expected a whole number, at least 0, got {value!r}")

@@ -1,6 +1,7 @@
 """What every part needs to know of a network: its name, how to run it unchanged, what it puts out."""
 
 import difflib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,9 @@ import torch
 from torch import Tensor, int64, nn
 
 from refinecam.errors import InputError
+
+MISFIT = re.compile("should be the same|same dtype|same device|expected scalar type|not implemented for")
+CHANNELS = re.compile(r"expected input\[([\d, ]+)\] to have (\d+) channels")
 
 
 def check_backbone(name: str) -> None:
@@ -73,21 +77,19 @@ def explained_misfit(model: nn.Module, images: Tensor) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
-        weight = next((p for p in model.parameters() if p.is_floating_point()), None)
-        if weight is not None and (weight.dtype, weight.device) != (images.dtype, images.device):
+        weight = next((p for p in model.parameters() if p.is_floating_point()), images)
+        other = (weight.dtype, weight.device) != (images.dtype, images.device)
+        if other and MISFIT.search(str(error)):
             raise InputError(
                 f"images: {images.dtype} on {images.device}, but the model's weights are {weight.dtype} on "
                 f"{weight.device}; use images.to({str(weight.device)!r}, {weight.dtype})"
             ) from error
-        first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-        if first is not None and images.shape[1] != first.in_channels:
-            turned = "; images.permute(0, 3, 1, 2) puts them first" if images.shape[3] == first.in_channels else ""
+        wanted = CHANNELS.search(str(error))
+        if wanted and wanted[1] == ", ".join(map(str, images.shape)):
+            turned = "; images.permute(0, 3, 1, 2) puts them first" if str(images.shape[3]) == wanted[2] else ""
             raise InputError(
-                f"images: {tuple(images.shape)} has {images.shape[1]} channels, the model takes "
-                f"{first.in_channels}{turned}"
+                f"images: {tuple(images.shape)} has {images.shape[1]} channels, the model takes {wanted[2]}{turned}"
             ) from error
         raise
 
@@ -154,7 +156,7 @@ def check_scale(logits: Tensor) -> None:
             "model: it puts out one logit, whose softmax is 1 whatever it sees; give it two classes: "
             "torch.cat([torch.zeros_like(z), z], 1)"
         )
-    if len(logits) and ((logits >= 0).all() & ((logits.sum(1) - 1).abs() < 1e-3).all()):
+    if len(logits) > 1 and ((logits >= 0).all() & ((logits.float().sum(1) - 1).abs() < 1e-3).all()):
         warn(
             "model: it seems to put out probabilities, of which the scores take the softmax once more; take its own "
             "softmax away, or return their logarithm",

@@ -58,7 +58,8 @@ def _described_stages(model: nn.Module) -> list[str]:
         return [f"{name}.{len(list(model.get_submodule(name).children())) - 1}.norm1" for name in blocks]
     transformer = getattr(model, "blocks", None) if hasattr(model, "num_prefix_tokens") else None
     if isinstance(transformer, nn.Sequential | nn.ModuleList):
-        return [f"blocks.{len(transformer) * (i + 1) // STAGES - 1}.norm1" for i in range(STAGES)]
+        lasts = [len(transformer) * (i + 1) // STAGES - 1 for i in range(STAGES)]
+        return [f"blocks.{last}.norm1" for last in lasts if last >= 0]
     return [entry["module"] for entry in getattr(model, "feature_info", None) or []][-STAGES:]
 
 

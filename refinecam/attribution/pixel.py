@@ -97,7 +97,7 @@ class DeepLift(PixelMethod):
         if half:
             raise InputError(f"model: DeepLift computes in float32, the model has {half[0]} weights; use model.float()")
         with torch.autocast(image.device.type, enabled=False), _not_in_place(model):
-            network = _each_module_once(model, image[:1])
+            network = _each_module_once(model, image[:1].float())
             with _own_inputs(network):
                 parts = [
                     captum.attr.DeepLift(_Checked(network, target[i : i + 1])).attribute(

@@ -14,7 +14,7 @@ from skimage.segmentation import slic
 from torch import Tensor, nn
 
 from refinecam.attribution.method import AttributionMethod, normalise
-from refinecam.errors import InputError, check_counts, check_seed
+from refinecam.errors import InputError, check_counts, check_not_negative
 from refinecam.network import check_input, default_chunk, eval_mode, fast_forward, first_logits
 from refinecam.seeding import content_keys, generator
 
@@ -51,7 +51,7 @@ class SuperpixelMethod(AttributionMethod):
         if preset is not None and self.samples is not None:
             raise InputError(f"samples: the preset {preset!r} has its own, so leave one of the two out")
         self.samples = PRESETS[preset] if preset else self.samples
-        check_seed(self.seed)
+        check_not_negative(seed=self.seed)
         check_counts({"samples": self.samples, "chunk": self.chunk}, segments=self.segments)
 
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:

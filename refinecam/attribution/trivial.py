@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from refinecam.attribution.method import AttributionMethod
-from refinecam.errors import check_seed
+from refinecam.errors import check_not_negative
 from refinecam.network import check_input
 from refinecam.seeding import content_keys, generator
 
@@ -21,7 +21,7 @@ class RandomCAM(AttributionMethod):
     """
 
     def __init__(self, seed: int = 0) -> None:
-        check_seed(seed)
+        check_not_negative(seed=seed)
         self.seed = seed
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from refinecam.data.sampling import evaluation_loader, training_loader
 from refinecam.data.scenes import crowd_scene
 from refinecam.data.shapes import BANDS, CLASSES, CONTROLS, Bands, ShapesDataset
 from refinecam.data.transforms import JointTransform
-from refinecam.errors import InputError, check_counts, check_range
+from refinecam.errors import InputError, check_counts, check_not_negative
 from refinecam.seeding import generator
 
 PROCEDURAL = "procedural"
@@ -94,7 +94,7 @@ class ShapesDataModule(L.LightningDataModule):
         counts = {"train_size": train_size, "val_size": val_size, "test_size": test_size}
         counts |= {"batch_size": batch_size, "scenes": scenes, "held_out_scenes": held_out_scenes}
         check_counts({"image_size": image_size}, **counts)
-        check_range(0, num_workers=num_workers)
+        check_not_negative(num_workers=num_workers)
         _check_bands(bands)
         for stage in curriculum or []:
             _check_bands(stage.bands)

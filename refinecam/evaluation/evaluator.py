@@ -9,7 +9,7 @@ from torch import Tensor
 
 from refinecam.attribution import AttributionMethod, parse_methods
 from refinecam.data.transforms import shown_colours
-from refinecam.errors import InputError, check_counts, check_range, check_seed
+from refinecam.errors import InputError, check_counts, check_not_negative, check_range
 from refinecam.evaluation.accuracy import accuracy_rows, prediction_rows
 from refinecam.evaluation.birds import PER_IMAGE, BirdScorer
 from refinecam.evaluation.report import SummaryRow, method_columns, write_report
@@ -77,8 +77,8 @@ class Evaluator(L.LightningModule):
         check_percentiles(percentiles)
         check_ranking(ranking)
         check_counts({"chunk": chunk}, steps=steps)
-        check_range(0, noise=noise, figure_images=figure_images)
-        check_seed(seed)
+        check_range(0, noise=noise)
+        check_not_negative(seed=seed, figure_images=figure_images)
         if scores is not None and not len(scores) == len(set(scores)) > 0:
             raise InputError(f"scores: expected at least one, each once, or null for the usual ones, got {scores}")
         unknown = [name for name in scores or [] if name not in SCORES]

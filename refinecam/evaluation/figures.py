@@ -60,15 +60,15 @@ def _check(images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None) -> 
     outside = images[(images < -TOLERANCE) | (images > 1 + TOLERANCE)]
     if len(outside):
         raise InputError(
-            f"images: expected colours in [0, 1], got {outside[0].item():.3g}; turn normalised ones back: "
-            "images * std + mean"
+            f"images: expected colours in [0, 1], got {outside[0].item():.3g}; divide by 255, or turn normalised ones "
+            "back: images * std + mean"
         )
     if not isinstance(maps, Mapping):
         raise InputError(f'maps: expected {{"name": maps}}, got a {type(maps).__name__}')
     for name, found in maps.items():
         check_form(found, images, f"maps: {name}")
     if masks is not None:
-        check_form(masks, images, "masks")
+        check_form(masks.float(), images, "masks")
 
 
 def overlay(picture: np.ndarray, values: np.ndarray) -> np.ndarray:

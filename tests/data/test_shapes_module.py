@@ -139,7 +139,7 @@ def test_a_curriculum_without_whole_images_is_warned_about(module, monkeypatch):
         ({"scenes": 0}, "scenes: expected a whole number, at least 1"),
         ({"batch_size": 0}, "batch_size: expected a whole number, at least 1"),
         ({"image_size": -5}, "image_size: expected a whole number, at least 1"),
-        ({"num_workers": -1}, "num_workers: expected a number from 0 on, got -1"),
+        ({"num_workers": -1}, "num_workers: expected a whole number, at least 0, got -1"),
         ({"curriculum": [CropStage(16, 1, train_size=0)]}, "train_size: expected a whole number, at least 1, got 0"),
         ({"curriculum": [CropStage(16, 0)]}, "curriculum: a stage lasts at least 1 epoch"),
     ],

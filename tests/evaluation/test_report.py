@@ -84,7 +84,7 @@ def test_figures_have_a_cell_for_everything():
         (torch.rand(3, 8, 8).numpy(), {}, r"images: expected a float tensor \(N, 3, H, W\), got ndarray"),
         (torch.rand(2, 3, 8, 8) - 2, {}, r"images: expected colours in \[0, 1\], got -.*images \* std \+ mean"),
         (torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8), 'maps: expected {"name": maps}, got a Tensor'),
-        (torch.rand(2, 3, 8, 8), {"a": torch.rand(2, 8, 8)}, r"maps: a: .*use maps.unsqueeze\(1\)"),
+        (torch.rand(2, 3, 8, 8), {"a": torch.rand(2, 8, 8)}, r"maps: a: .*use .unsqueeze\(1\)"),
         (torch.rand(2, 3, 8, 8), {"a": torch.rand(2, 1, 4, 4)}, r"maps: a: expected one map a pixel"),
     ],
 )

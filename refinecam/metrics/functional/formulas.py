@@ -28,11 +28,11 @@ def check_form(maps: Tensor, images: Tensor | None = None, name: str = "maps") -
         InputError: naming what was expected, and how to get there.
     """
     if not isinstance(maps, Tensor):
-        remedy = "; use torch.from_numpy(maps)" if isinstance(maps, np.ndarray) else ""
+        remedy = "; use torch.from_numpy" if isinstance(maps, np.ndarray) else ""
         raise InputError(f"{name}: expected a float tensor (N, 1, H, W), got a {type(maps).__name__}{remedy}")
     if maps.ndim != 4 or maps.shape[1] != 1 or not maps.is_floating_point():
-        remedy = "; use maps.unsqueeze(1)" if maps.ndim == 3 else ""
-        remedy = remedy if maps.is_floating_point() else f"{remedy}; use maps.float()"
+        remedy = "; use .unsqueeze(1)" if maps.ndim == 3 else ""
+        remedy = remedy if maps.is_floating_point() else f"{remedy}; use .float()"
         raise InputError(f"{name}: expected a float tensor (N, 1, H, W), got {maps.dtype} {tuple(maps.shape)}{remedy}")
     if images is not None and (images.ndim != 4 or maps.shape != (len(images), 1, *images.shape[2:])):
         size = tuple(images.shape[2:])

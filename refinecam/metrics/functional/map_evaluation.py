@@ -209,9 +209,10 @@ class MapEvaluation:
             for part, chosen in zip(images.split(self.chunk), targets.split(self.chunk), strict=True):
                 logits = fast_forward(self.model, part)
                 check_logits(logits, chosen)
-                check_scale(logits)
-                found.append(logits.float().softmax(1).gather(1, chosen[:, None]).squeeze(1))
-        return torch.cat(found)
+                found.append(logits.float())
+        together = torch.cat(found)
+        check_scale(together)
+        return together.softmax(1).gather(1, targets[:, None]).squeeze(1)
 
     def _road(self, rows: slice) -> Tensor:
         """ROAD of a few images, all of their imputed copies at once."""

@@ -45,7 +45,8 @@ def plateaus(ordered: Tensor) -> Tensor:
     """Number of each value's plateau, for rising values (N, P): equal ones share it, and those that nearly are.
 
     A plateau ends where the next value is more than one part in 100,000 away. Dense values would chain on without end,
-    as the many small ones of a product of maps do, so it also ends wherever it has grown as wide as that.
+    as the many small ones of a product of maps do, so it also ends wherever it has grown as wide as that, counted from
+    the chain's lowest value (which may fall into a flat part of it).
     """
     starts = ordered.diff(dim=1, prepend=ordered[:, :1]) > ordered * TIE
     lowest = torch.where(starts, ordered, ordered[:, :1]).cummax(1).values
