@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from refinecam.data.backgrounds import Backgrounds
+from refinecam.data.backgrounds import Backgrounds, Image
 from refinecam.data.transforms import JointTransform
 from refinecam.errors import InputError
 from refinecam.seeding import generator
@@ -115,7 +115,7 @@ class ShapesDataset(Dataset):
         self.backgrounds, self.split, self.size, self.controls = backgrounds, split, size, controls
         self.seed, self.bands, self.offset, self.crop, self.fill = seed, bands, offset, crop, fill
         self.transform = transform
-        if controls and sum(len(bank.pictures) for bank in backgrounds) < 2:
+        if controls and len({id(picture) for bank in backgrounds for picture in bank.pictures}) < 2:
             raise InputError(f"controls: another background needs at least 2 pictures in the {split} split, there is 1")
         self.scale = transform.canvas / CANVAS
         self.margin = max(high for _, high in bands) / 2 * self.scale + 1
@@ -174,7 +174,7 @@ class ShapesDataset(Dataset):
         return {**named, **self._controls(drawing, index)} if self.controls else named
 
     def _controls(self, drawing: Drawing, index: int) -> dict[str, Any]:
-        shown, _ = self._background("background", index)
+        shown = self._background("background", index)[0]
         _, other = self._background("other background", index, other_than=shown)
         grey = np.full_like(other, 128)
         images = (drawing.background, *(np.where(drawing.mask == 1, drawing.image, b) for b in (other, grey)))
@@ -186,16 +186,14 @@ class ShapesDataset(Dataset):
             "factors": {name: torch.tensor(values, dtype=torch.float32) for name, values in factors.items()},
         }
 
-    def _background(
-        self, factor: str, index: int, other_than: tuple[int, int] | None = None
-    ) -> tuple[tuple[int, int], NDArray[np.uint8]]:
-        """Which picture of which bank, and a view of it."""
+    def _background(self, factor: str, index: int, other_than: Image | None = None) -> tuple[Image, Image]:
+        """A picture, any but ``other_than``, and a view of it."""
         rng = self._rng(factor, index)
         while True:
-            bank = int(rng.integers(len(self.backgrounds)))
-            pick = int(rng.integers(len(self.backgrounds[bank].pictures)))
-            if (bank, pick) != other_than:
-                return (bank, pick), self.backgrounds[bank].view(rng, self.transform.canvas, pick)
+            bank = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
+            pick = int(rng.integers(len(bank.pictures)))
+            if bank.pictures[pick] is not other_than:
+                return bank.pictures[pick], bank.view(rng, self.transform.canvas, pick)
 
     def _rng(self, factor: str, index: int) -> np.random.Generator:
         return generator(self.seed, f"{self.split}/{factor}", index)

@@ -125,7 +125,8 @@ class ShapesDataModule(L.LightningDataModule):
                 self.pictures[source] = read_splits(source)
         for split in STAGE_SPLITS[stage]:
             if split not in self.banks:
-                self.banks[split] = [self._bank(source, split) for source in self.sources]
+                banks = {source: self._bank(source, split) for source in dict.fromkeys(self.sources)}
+                self.banks[split] = [banks[source] for source in self.sources]  # a source named twice is drawn twice
         if stage == "fit":
             self._check_curriculum()
 

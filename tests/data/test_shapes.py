@@ -188,18 +188,19 @@ def test_controls_change_the_shape_or_its_background_and_nothing_else(pictures):
         assert factors["size"] == pytest.approx((drawing.size,))
 
 
-def test_the_other_background_is_another_picture():
+@pytest.mark.parametrize("named", [1, 2])
+def test_the_other_background_is_another_picture(named):
     flat = [np.full((73, 73, 3), grey, np.uint8) for grey in (60, 190)]
     bank = Backgrounds(flat, 73, imputed=0)
     bank.view = lambda rng, size, pick: flat[pick]  # without its jitter
     transform = JointTransform(64, 73)
-    dataset = ShapesDataset([bank], transform, "test", 20, controls=True)
+    dataset = ShapesDataset([bank] * named, transform, "test", 20, controls=True)
     for index in range(20):
         other = transform.denormalise(dataset[index]["controls"]["other background"]) * 255
         shown = int(dataset.draw(index).background[0, 0, 0])
         assert other[0, 0, 0].round() == {60: 190, 190: 60}[shown]
     with pytest.raises(ValueError, match="controls: another background needs at least 2 pictures in the test split"):
-        ShapesDataset([Backgrounds(flat[:1], 73, imputed=0)], transform, "test", 20, controls=True)
+        ShapesDataset([Backgrounds(flat[:1], 73, imputed=0)] * named, transform, "test", 20, controls=True)
 
 
 def test_banks_give_as_many_samples_as_each_other(pictures):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from lightning import Trainer
@@ -69,6 +70,15 @@ def test_several_sources_of_backgrounds(page_folder):
     module.setup("fit")
     assert [len(bank.pictures) for bank in module.banks["train"]] == [4, 8]
     assert [len(bank.pictures) for bank in module.banks["val"]] == [1, 2]
+
+
+def test_a_source_named_twice_is_prepared_once_and_drawn_twice():
+    once, twice = (ShapesDataModule(image_size=48, backgrounds=["procedural"] * n, scenes=2) for n in (1, 2))
+    for module in (once, twice):
+        module.setup("fit")
+    first, second = twice.banks["train"]
+    assert first is second
+    assert np.array_equal(first.pictures, once.banks["train"][0].pictures)
 
 
 def test_controls_are_in_test_batches_only():
