@@ -241,6 +241,11 @@ def test_other_bad_input(tiny_net, images, targets):
         road(tiny_net, images, targets, maps, seed=-1)
     with pytest.raises(ValueError, match="percentiles: expected numbers"):
         road(tiny_net, images, targets, maps, percentiles=(0, 50))
+    for noise in (-0.1, float("nan")):
+        with pytest.raises(ValueError, match="noise: expected a number from 0 on"):
+            road(tiny_net, images, targets, maps, noise=noise)
+        with pytest.raises(ValueError, match="noise: expected a number from 0 on"):
+            noisy_linear_imputation(images, images[:, :1] > 0, noise=noise)
     with pytest.raises(ValueError, match="masks: expected the maps' shape"):
         cosine_similarity(maps, maps[:2])
     with pytest.raises(ValueError, match="masks: expected values 0 and 1"):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from refinecam.errors import check_range
 from refinecam.imputation import impute
 from refinecam.seeding import generator, identities
 
@@ -30,12 +31,13 @@ def noisy_linear_imputation(
         Filled images, shape (N, C, H, W). An image without any known pixel becomes noise around 0.
 
     Raises:
-        InputError: if the shapes do not belong together.
+        InputError: if the shapes do not belong together, or the noise is negative.
 
     >>> image = torch.tensor([[[[1.0, 5.0, 1.0]]]])
     >>> noisy_linear_imputation(image, image == 5, noise=0)
     tensor([[[[1., 1., 1.]]]])
     """
+    check_range(0, noise=noise)
     filled = impute(images, missing)
     return filled + missing * noise_field(images, noise, seed, identities(images, index))
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from refinecam.errors import InputError, check_counts
+from refinecam.errors import InputError, check_counts, check_range
 from refinecam.imputation import impute
 from refinecam.metrics.functional.complexity import complexity
 from refinecam.metrics.functional.cosine_similarity import cosine_similarity
@@ -87,6 +87,7 @@ class MapEvaluation:
         check_percentiles(percentiles)
         check_ranking(ranking)
         check_counts({"chunk": chunk})
+        check_range(0, noise=noise)
         if index is not None and len(index) != len(images):
             raise InputError(f"index: expected one for each of {len(images)} images, got {len(index)}")
         self.model, self.images, self.targets, self.maps = model, images, targets, maps
