@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
-from math import ceil, cos, pi
+from math import cos, pi
 from typing import Any, Literal
 
 import lightning as L
@@ -34,9 +34,6 @@ class Classifier(L.LightningModule):
         label_smoothing: of the cross-entropy.
         schedule: keep the learning rate after the warm-up, or let it fall to zero along half a cosine.
         warmup: share of the training over which the learning rate rises linearly.
-        hardest: share of each training batch that is trained on, its images of the highest loss; the others cost a
-            forward pass (selective backprop, Jiang et al., 2019). For networks that are nearly always right; they are
-            trained in eval mode, without dropout and with the running statistics that they have.
         compile: train the network compiled by ``torch.compile``, which takes a minute for each size of view, of which
             it bears eight, and on a CPU needs a C++ compiler; weights are saved, validated and tested as without it.
     """
@@ -53,14 +50,11 @@ class Classifier(L.LightningModule):
         label_smoothing: float = 0.0,
         schedule: Literal["constant", "cosine"] = "constant",
         warmup: float = 0.0,
-        hardest: float = 1.0,
         compile: bool = False,
     ) -> None:
         super().__init__()
         check_range(0, learning_rate=learning_rate, weight_decay=weight_decay)
         check_range(0, 1, label_smoothing=label_smoothing, warmup=warmup)
-        if not 0 < hardest <= 1:
-            raise InputError(f"hardest: expected a share of the batch in (0, 1], got {hardest}; 1 trains on all of it")
         self.save_hyperparameters(logger=False)
         network = create_backbone(backbone, pretrained and checkpoint is None, num_classes, image_size, any_size=True)
         if checkpoint is not None:
@@ -105,33 +99,14 @@ class Classifier(L.LightningModule):
             self.progress = trainer.global_step / trainer.max_steps
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Loss of one batch, or of its hardest images."""
+        """Loss of one batch."""
         forward = self._compiled or self.forward
-        image, label = batch["image"].contiguous(memory_format=torch.channels_last), batch["label"]
-        if self.hparams["hardest"] < 1:
-            image, label = self._hardest(image, label)
-        logits = forward(image)
-        loss = F.cross_entropy(logits, label, label_smoothing=self.hparams["label_smoothing"])
-        if self.hparams["hardest"] == 1:
-            self.train_accuracy.update(logits, label)
+        logits = forward(batch["image"].contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.hparams["label_smoothing"])
+        self.train_accuracy.update(logits, batch["label"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, prog_bar=True)
         return loss
-
-    @torch.no_grad()
-    def _hardest(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """The share ``hardest`` of a batch, by its loss; the accuracy is that of all.
-
-        The network stays in eval mode: among hard images alone, batch normalisation measures another world, in which
-        the loss is up to ten times that of the network as it will be used.
-        """
-        self.network.eval()
-        logits = self(image)
-        torch.clear_autocast_cache()  # its weights know no gradients
-        self.train_accuracy.update(logits, label)
-        losses = F.cross_entropy(logits, label, reduction="none")
-        chosen = losses.topk(ceil(self.hparams["hardest"] * len(label))).indices
-        return image[chosen].contiguous(memory_format=torch.channels_last), label[chosen]
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss and accuracy on whole images; returns the logits."""

@@ -197,40 +197,6 @@ def test_wrong_checkpoints(checkpoint, tmp_path):
         load_network(tmp_path / "classes.ckpt", "resnet18")
 
 
-def test_training_on_the_hardest_images():
-    torch.manual_seed(0)
-    model = Classifier("resnet18", pretrained=False, hardest=0.3, label_smoothing=0.1).train()
-    model.log = lambda *args, **kwargs: None
-    batch = {"image": torch.randn(8, 3, 32, 32), "label": torch.randint(6, (8,))}
-    reference = copy.deepcopy(model.network).eval()
-    with torch.no_grad():
-        logits = reference(batch["image"])
-    right = logits.softmax(1)[torch.arange(8), batch["label"]]
-    chosen = sorted(range(8), key=lambda i: right[i])[:3]  # 0.3 of 8, rounded up
-    expected = torch.nn.CrossEntropyLoss(label_smoothing=0.1)(reference(batch["image"][chosen]), batch["label"][chosen])
-    expected.backward()
-
-    loss = model.training_step(batch, 0)
-    loss.backward()
-    torch.testing.assert_close(loss, expected)
-    for found, wanted in zip(model.network.parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-3, atol=1e-4)
-    for found, wanted in zip(model.network.buffers(), reference.buffers(), strict=True):
-        torch.testing.assert_close(found, wanted)  # the running statistics are those of all images, not of these
-    assert model.train_accuracy.compute() == (logits.argmax(1) == batch["label"]).float().mean()
-
-    model.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16):
-        model.training_step(batch, 0).backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-@pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
-def test_hardest_is_a_share(share):
-    with pytest.raises(ValueError, match="hardest: expected a share"):
-        Classifier(pretrained=False, hardest=share)
-
-
 @pytest.mark.parametrize(
     ("schedule", "progress", "expected"),
     [
