@@ -1,18 +1,30 @@
 """A bank of background pictures with partly imputed versions of each, and random views of them."""
 
-from collections.abc import Iterable
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.random import Generator
 from numpy.typing import NDArray
+from rich.progress import track
+from torch.utils.data import DataLoader, Dataset
 
 from refinecam.errors import InputError
 from refinecam.imputation import impute
 from refinecam.seeding import generator
 
 Image = NDArray[np.uint8]
+PICTURES_A_PROCESS = 16
+"""How many pictures are worth a process of their own."""
+
+
+class Pictures(Protocol):
+    """Pictures by their index: a list, or what makes each when it is asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Image: ...
 
 
 class Backgrounds:
@@ -22,7 +34,8 @@ class Backgrounds:
     They are solved for once, here, because a sample must not cost more than its drawing.
 
     Args:
-        pictures: RGB images of any size; each is scaled until its shorter side is ``canvas``.
+        pictures: RGB images of any size; each is scaled until its shorter side is ``canvas``. They are prepared by as
+            many processes as PyTorch has threads, each of which asks for its share of them.
         canvas: side of the square views.
         imputed: share of views that show an imputed version.
         versions: imputed versions made of each picture, with Perlin-shaped regions over 20 to 70% of it.
@@ -34,7 +47,7 @@ class Backgrounds:
 
     def __init__(
         self,
-        pictures: Iterable[Image],
+        pictures: Pictures,
         canvas: int,
         imputed: float = 0.5,
         versions: int = 2,
@@ -45,12 +58,19 @@ class Backgrounds:
         if not 0 <= imputed <= 1:
             raise InputError(f"imputed: expected a share in [0, 1], got {imputed}")
         self.canvas, self.imputed, self.augment = canvas, imputed, augment
-        self.pictures: list[Image] = []
-        self.versions: list[list[Image]] = []
-        for i, picture in enumerate(pictures):
-            self.pictures.append(_fit(picture, canvas))
-            rng = generator(seed, f"{split}/imputed", i)
-            self.versions.append(impute_regions(self.pictures[i], rng, versions if imputed else 0))
+        prepared = _Prepared(pictures, canvas, versions if imputed else 0, seed, split)
+        processes = min(torch.get_num_threads(), len(pictures) // PICTURES_A_PROCESS)
+        loader = DataLoader(
+            prepared,
+            batch_size=None,
+            num_workers=processes if processes > 1 else 0,
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # the global one stays as it is
+        )
+        hidden = getattr(rank_zero_only, "rank", 0) != 0
+        found = list(track(loader, f"Preparing backgrounds ({split})", total=len(pictures), disable=hidden))
+        self.pictures = [picture for picture, _ in found]
+        self.versions = [imputed for _, imputed in found]
 
     def view(self, rng: Generator, size: int | None = None, pick: int | None = None) -> Image:
         """Draw one view.
@@ -78,6 +98,25 @@ class Backgrounds:
         picture = picture[y : y + size, x : x + size]
         picture = picture[:: -1 if flip_rows < 0.5 else 1, :: -1 if flip_columns < 0.5 else 1]
         return jitter(np.ascontiguousarray(picture), rng)
+
+
+class _Prepared(Dataset):
+    """Pictures in the size of the canvas, each with its imputed versions."""
+
+    def __init__(self, pictures: Pictures, canvas: int, versions: int, seed: int, split: str) -> None:
+        self.pictures, self.canvas, self.versions, self.seed, self.split = pictures, canvas, versions, seed, split
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[Image, list[Image]]:
+        picture = _fit(self.pictures[index], self.canvas)
+        rng = generator(self.seed, f"{self.split}/imputed", index)
+        return picture, impute_regions(picture, rng, self.versions)
+
+
+def _unchanged(sample: Any) -> Any:
+    return sample
 
 
 def turn_and_zoom(image: Image, size: int, rng: Generator) -> Image:

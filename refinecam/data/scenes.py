@@ -5,8 +5,25 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from refinecam.seeding import generator
+
 Image = NDArray[np.uint8]
 SCENE_SIZE = 256
+
+
+class CrowdScenes:
+    """The scenes of one split, each drawn when it is asked for: the same for the same seed, split and index."""
+
+    def __init__(self, count: int, seed: int, split: str) -> None:
+        self.count, self.seed, self.split = count, seed, split
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Image:
+        if not 0 <= index < self.count:
+            raise IndexError(f"index {index} is outside {self.count} scenes")
+        return crowd_scene(generator(self.seed, f"{self.split}/scene", index))
 
 
 def crowd_scene(rng: Generator, size: int = SCENE_SIZE) -> Image:

@@ -4,18 +4,15 @@ from dataclasses import dataclass
 from warnings import warn
 
 import lightning as L
-from lightning.pytorch.utilities import rank_zero_only
-from rich.progress import track
 from torch.utils.data import DataLoader
 
 from refinecam.data.backgrounds import Backgrounds, Image
 from refinecam.data.folder import SPLITS, read_splits
 from refinecam.data.sampling import evaluation_loader, training_loader
-from refinecam.data.scenes import crowd_scene
+from refinecam.data.scenes import CrowdScenes
 from refinecam.data.shapes import BANDS, CLASSES, CONTROLS, Bands, ShapesDataset
 from refinecam.data.transforms import JointTransform
 from refinecam.errors import InputError, check_counts, check_not_negative
-from refinecam.seeding import generator
 
 PROCEDURAL = "procedural"
 STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
@@ -131,19 +128,10 @@ class ShapesDataModule(L.LightningDataModule):
             self._check_curriculum()
 
     def _bank(self, source: str, split: str) -> Backgrounds:
-        if source == PROCEDURAL:
-            count = self.scenes[split]
-            found = (crowd_scene(generator(self.seed, f"{split}/scene", i)) for i in range(count))
-        else:
-            count, found = len(self.pictures[source][split]), (picture for picture in self.pictures[source][split])
-        shown = track(
-            found,
-            f"Preparing backgrounds ({split})",
-            total=count,
-            disable=getattr(rank_zero_only, "rank", 0) != 0,
-        )
+        procedural = source == PROCEDURAL
+        pictures = CrowdScenes(self.scenes[split], self.seed, split) if procedural else self.pictures[source][split]
         augment = self.augment and split == "train"
-        return Backgrounds(shown, self.transform.canvas, self.imputed, seed=self.seed, split=split, augment=augment)
+        return Backgrounds(pictures, self.transform.canvas, self.imputed, seed=self.seed, split=split, augment=augment)
 
     def _check_curriculum(self) -> None:
         """Find what is wrong with a later stage before the first one has cost its time."""

@@ -1,8 +1,12 @@
+import cv2
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
+from refinecam.data import backgrounds
 from refinecam.data.backgrounds import Backgrounds, impute_regions, perlin, turn_and_zoom
-from refinecam.data.scenes import crowd_scene
+from refinecam.data.scenes import CrowdScenes, crowd_scene
 from refinecam.seeding import generator
 
 
@@ -35,6 +39,32 @@ def test_share_of_imputed_views():
     bank.versions = [[np.full((40, 40, 3), 255, np.uint8)]]
     seen = [bank.view(generator(0, "view", i)).mean() > 127 for i in range(400)]
     assert 0.4 < np.mean(seen) < 0.6
+
+
+def test_pictures_prepared_by_several_processes_are_the_same(monkeypatch):
+    scenes, processes = CrowdScenes(5, 0, "train"), []
+    monkeypatch.setattr(backgrounds, "PICTURES_A_PROCESS", 2)
+    monkeypatch.setattr(
+        backgrounds,
+        "DataLoader",
+        lambda *args, **options: processes.append(options["num_workers"]) or DataLoader(*args, **options),
+    )
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = Backgrounds(scenes, 64)
+        torch.set_num_threads(2)
+        state = torch.get_rng_state()
+        together = Backgrounds(scenes, 64)
+    finally:
+        torch.set_num_threads(threads)
+    assert processes == [0, 2]
+    assert torch.equal(state, torch.get_rng_state())
+    for i in range(5):
+        scene = crowd_scene(generator(0, "train/scene", i))
+        assert np.array_equal(alone.pictures[i], cv2.resize(scene, (64, 64), interpolation=cv2.INTER_AREA))
+    assert np.array_equal(together.pictures, alone.pictures)
+    assert np.array_equal(together.versions, alone.versions)
 
 
 def test_any_picture_size_fills_the_canvas():
