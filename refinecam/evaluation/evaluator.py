@@ -174,7 +174,7 @@ class Evaluator(L.LightningModule):
         if self.birds is not None:
             self.birds.start(self.network, batch)
         for place, (method, metrics) in enumerate(zip(self.methods, self.metrics, strict=True)):
-            scores = torch.full((len(keep), len(metrics)), torch.nan, device=self.device)
+            scores = torch.full((len(keep), len(metrics)), torch.nan, dtype=torch.float32, device=self.device)
             of_birds: dict[str, Tensor] = {}
             if self.birds is not None:
                 every, of_birds = self.birds.score(place, self.target)
