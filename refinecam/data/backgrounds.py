@@ -34,8 +34,8 @@ class Backgrounds:
     They are solved for once, here, because a sample must not cost more than its drawing.
 
     Args:
-        pictures: RGB images of any size; each is scaled until its shorter side is ``canvas``. They are prepared by as
-            many processes as PyTorch has threads, each of which asks for its share of them.
+        pictures: RGB images of any size; each is scaled until its shorter side is ``canvas``. Many are prepared by as
+            many processes as PyTorch has threads, each of which gets the pictures of its share by their index.
         canvas: side of the square views.
         imputed: share of views that show an imputed version.
         versions: imputed versions made of each picture, with Perlin-shaped regions over 20 to 70% of it.
