@@ -47,7 +47,7 @@ def evaluation_loader(
     """
     world, rank = _processes(dataset)
     sampler = UnpaddedDistributedSampler(dataset, world, rank)  # type: ignore[arg-type]
-    options: dict[str, Any] = {"persistent_workers": num_workers > 0}
+    options: dict[str, Any] = {"persistent_workers": num_workers > 0, "pin_memory": torch.cuda.is_available()}
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate_fn, **options)
 
 
@@ -72,9 +72,10 @@ def training_loader(
     world, rank = _processes(dataset)
     count = len(dataset) // world * world  # type: ignore[arg-type]
     sampler = UnpaddedDistributedSampler(range(count), world, rank, shuffle)
-    options: dict[str, Any] = {"persistent_workers": persistent and num_workers > 0}
-    drop_last = count // world >= batch_size
-    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, drop_last=drop_last, **options)
+    options: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": persistent and num_workers > 0}
+    # Batches in pageable memory would be copied to a GPU while it waits.
+    options["pin_memory"] = torch.cuda.is_available()
+    return DataLoader(dataset, batch_size, sampler=sampler, drop_last=count // world >= batch_size, **options)
 
 
 def _processes(dataset: Dataset) -> tuple[int, int]:

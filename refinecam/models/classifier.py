@@ -9,6 +9,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -33,7 +34,8 @@ class Classifier(L.LightningModule):
         weight_decay: AdamW's.
         label_smoothing: of the cross-entropy.
         schedule: keep the learning rate after the warm-up, or let it fall to zero along half a cosine.
-        warmup: share of the training over which the learning rate rises linearly.
+        warmup: share of the training over which the learning rate rises linearly. The training lasts until the first of
+            --trainer.max_epochs, max_steps and max_time is reached.
         compile: train the network compiled by ``torch.compile``, which takes a minute for each size of view, of which
             it bears eight, and on a CPU needs a C++ compiler; weights are saved, validated and tested as without it.
     """
@@ -91,12 +93,18 @@ class Classifier(L.LightningModule):
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Note the share of the training that is over: the schedule's clock, whatever the epochs' lengths."""
-        trainer = self.trainer
+        trainer, shares = self.trainer, [0.0]
         if trainer.max_epochs and trainer.max_epochs > 0:
             epoch = trainer.current_epoch + batch_idx / max(1, trainer.num_training_batches)
-            self.progress = epoch / trainer.max_epochs
-        elif trainer.max_steps > 0:
-            self.progress = trainer.global_step / trainer.max_steps
+            shares.append(epoch / trainer.max_epochs)
+        if trainer.max_steps > 0:
+            shares.append(trainer.global_step / trainer.max_steps)
+        for timer in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None:
+                past = timer.time_elapsed()
+                # Processes whose learning rates differed would train different networks.
+                shares.append(trainer.strategy.broadcast(past / max(past + left, 1e-9)))
+        self.progress = min(1.0, max(shares))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch."""

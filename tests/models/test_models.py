@@ -4,6 +4,7 @@ import lightning as L
 import pytest
 import timm
 import torch
+from lightning.pytorch.callbacks import Timer
 from safetensors.torch import save_file
 
 from refinecam.data import CropStage, ShapesDataModule
@@ -211,6 +212,29 @@ def test_schedule(schedule, progress, expected):
     model = Classifier("resnet18", pretrained=False, schedule=schedule, warmup=0.1)
     model.progress = progress
     assert model._rate() == pytest.approx(expected)
+
+
+def test_a_training_by_the_clock_ends_its_schedule_with_its_time(monkeypatch):
+    shares = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            shares.append(pl_module.progress)
+
+    trainer = L.Trainer(
+        max_epochs=-1,
+        max_time="00:00:00:08",
+        accelerator="cpu",
+        callbacks=[Watch()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        limit_val_batches=0,
+    )
+    monkeypatch.setattr(Timer, "time_elapsed", lambda self, stage=None: 2.0 * trainer.global_step)  # 2 seconds a step
+    data = ShapesDataModule("resnet18", image_size=128, train_size=4, batch_size=2, scenes=2)
+    trainer.fit(Classifier("resnet18", pretrained=False), data)
+    assert shares == [0.0, 0.25, 0.5, 0.75]
 
 
 def trained_briefly(compile, learning_rate=1e-4):
