@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
+from refinecam.data.sampling import prepare_workers
 from refinecam.errors import InputError
 from refinecam.imputation import impute
 from refinecam.seeding import generator
@@ -63,7 +64,7 @@ class Backgrounds:
         loader = DataLoader(
             prepared,
             batch_size=None,
-            num_workers=processes if processes > 1 else 0,
+            num_workers=prepare_workers(processes if processes > 1 else 0),
             collate_fn=_unchanged,
             generator=torch.Generator(),  # the global one stays as it is
         )
@@ -91,13 +92,14 @@ class Backgrounds:
             picture = self.versions[pick][int(version * len(self.versions[pick]))]
         if self.augment and rng.random() < 0.75:
             picture = turn_and_zoom(picture, size, rng)
-        if self.augment and rng.random() < 0.5:
-            picture = picture[:, :, rng.permutation(3)]
+        channels = rng.permutation(3) if self.augment and rng.random() < 0.5 else np.arange(3)
         height, width = picture.shape[:2]
         y, x = int(top * (height - size + 1)), int(left * (width - size + 1))
         picture = picture[y : y + size, x : x + size]
-        picture = picture[:: -1 if flip_rows < 0.5 else 1, :: -1 if flip_columns < 0.5 else 1]
-        return jitter(np.ascontiguousarray(picture), rng)
+        picture = jitter(picture, rng, channels)
+        if flip_rows < 0.5:
+            picture = cv2.flip(picture, 0)
+        return cv2.flip(picture, 1) if flip_columns < 0.5 else picture
 
 
 class _Prepared(Dataset):
@@ -130,13 +132,14 @@ def turn_and_zoom(image: Image, size: int, rng: Generator) -> Image:
     return np.asarray(turned, np.uint8)
 
 
-def jitter(image: Image, rng: Generator) -> Image:
-    """Random brightness, contrast, saturation and tint as one affine map of the colours."""
+def jitter(image: Image, rng: Generator, channels: NDArray[np.int64]) -> Image:
+    """Random brightness, contrast, saturation and tint of ``image[..., channels]`` as one affine map of the colours."""
     contrast, saturation = rng.uniform(0.6, 1.4, 2)
     brightness = rng.uniform(-40, 40) + rng.uniform(-15, 15, 3)
     grey = np.full((3, 3), 1 / 3)
     colour = contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
     shift = 127.5 * (1 - contrast) + brightness
+    colour[:, channels] = colour.copy()
     return np.asarray(cv2.transform(image, np.column_stack([colour, shift])), np.uint8)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sized
 from typing import Any
 
+import cv2
 import torch
 from torch.distributed import get_rank, get_world_size, is_available, is_initialized
 from torch.utils.data import DataLoader, Dataset
@@ -47,8 +48,8 @@ def evaluation_loader(
     """
     world, rank = _processes(dataset)
     sampler = UnpaddedDistributedSampler(dataset, world, rank)  # type: ignore[arg-type]
-    options: dict[str, Any] = {"persistent_workers": num_workers > 0, "pin_memory": torch.cuda.is_available()}
-    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate_fn, **options)
+    options = _workers(num_workers, persistent=True)
+    return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=collate_fn, **options)
 
 
 def training_loader(
@@ -72,10 +73,25 @@ def training_loader(
     world, rank = _processes(dataset)
     count = len(dataset) // world * world  # type: ignore[arg-type]
     sampler = UnpaddedDistributedSampler(range(count), world, rank, shuffle)
-    options: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": persistent and num_workers > 0}
-    # Batches in pageable memory would be copied to a GPU while it waits.
-    options["pin_memory"] = torch.cuda.is_available()
+    options = _workers(num_workers, persistent)
     return DataLoader(dataset, batch_size, sampler=sampler, drop_last=count // world >= batch_size, **options)
+
+
+def prepare_workers(count: int) -> int:
+    """Call it before ``count`` processes are started, to keep OpenCV in each of them to one thread.
+
+    PyTorch keeps to one there by itself, but OpenCV takes one for every core of the machine. It must be told before
+    the fork: told in the worker, it waits forever for the threads that stayed behind.
+    """
+    if count:
+        cv2.setNumThreads(1)
+    return count
+
+
+def _workers(count: int, persistent: bool) -> dict[str, Any]:
+    """Options of a loader; batches in pageable memory would be copied to a GPU while it waits."""
+    options = {"persistent_workers": persistent and count > 0, "pin_memory": torch.cuda.is_available()}
+    return {"num_workers": prepare_workers(count), **options}
 
 
 def _processes(dataset: Dataset) -> tuple[int, int]:

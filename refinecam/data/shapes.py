@@ -95,6 +95,7 @@ class ShapesDataset(Dataset):
         crop: side of a square view around the shape, for a training curriculum; larger shapes are scaled into it.
             The transform then only normalises.
         fill: scale every shape to at least half of the crop.
+        as_bytes: leave images and masks in uint8, for :meth:`JointTransform.normalise` to finish on their device.
         controls: add to each sample its :data:`CONTROLS`, dict of images (3, S, S), and its ``factors``: what must not
             tell the label, colour (3,), position (2,) and size (1,).
     """
@@ -110,9 +111,11 @@ class ShapesDataset(Dataset):
         offset: int = 0,
         crop: int | None = None,
         fill: bool = False,
+        as_bytes: bool = False,
         controls: bool = False,
     ) -> None:
-        self.backgrounds, self.split, self.size, self.controls = backgrounds, split, size, controls
+        self.backgrounds, self.split, self.size = backgrounds, split, size
+        self.as_bytes, self.controls = as_bytes, controls
         self.seed, self.bands, self.offset, self.crop, self.fill = seed, bands, offset, crop, fill
         self.transform = transform
         if controls and len({id(picture) for bank in backgrounds for picture in bank.pictures}) < 2:
@@ -159,9 +162,10 @@ class ShapesDataset(Dataset):
         x, y = (low + shares * (high - low)).tolist()
         _, background = self._background("background", index)
         mask = shape_mask(label, (x, y), size, rotation, canvas)
-        colour = visible_colour(self._rng("colour", index), background[mask == 1])
-        image = background.copy()
-        image[mask == 1] = colour
+        around = tuple(slice(max(0, int(at - size / 2) - 2), int(at + size / 2) + 3) for at in (y, x))
+        image, shape = background.copy(), mask[around] == 1
+        colour = visible_colour(self._rng("colour", index), background[around][shape])
+        image[around][shape] = colour
         return Drawing(image, mask[..., None], label, band, background, colour, (x, y), size)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
@@ -169,7 +173,8 @@ class ShapesDataset(Dataset):
             raise IndexError(f"index {position} is outside a data set of {self.size} samples")
         index = self.offset + position
         drawing = self.draw(index)
-        sample = self.transform(drawing.image, drawing.mask)
+        transform = self.transform.as_bytes if self.as_bytes else self.transform
+        sample = transform(drawing.image, drawing.mask)
         named = {**sample, "label": drawing.label, "index": index, "band": drawing.band}
         return {**named, **self._controls(drawing, index)} if self.controls else named
 

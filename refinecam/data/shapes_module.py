@@ -1,9 +1,11 @@
 """LightningDataModule of the shapes."""
 
 from dataclasses import dataclass
+from typing import Any
 from warnings import warn
 
 import lightning as L
+import torch
 from torch.utils.data import DataLoader
 
 from refinecam.data.backgrounds import Backgrounds, Image
@@ -170,10 +172,13 @@ class ShapesDataModule(L.LightningDataModule):
         else:
             size, crop, fill, bands = self.sizes["train"], None, False, self.bands
         offset += epoch * size
-        return ShapesDataset(banks, self.transform, "train", size, self.seed, bands, offset, crop, fill)
+        return ShapesDataset(banks, self.transform, "train", size, self.seed, bands, offset, crop, fill, as_bytes=True)
 
     def train_dataloader(self) -> DataLoader:
-        """New samples for the current epoch, if loaders are reloaded with every epoch."""
+        """New samples for the current epoch, if loaders are reloaded with every epoch.
+
+        Images and masks are uint8 until ``on_after_batch_transfer``: floats would take four times as long to get there.
+        """
         reloaded = self._reloaded()
         dataset = self.training_set(self.trainer.current_epoch if reloaded and self.trainer else 0)
         shuffle = not reloaded  # new samples need no shuffling
@@ -181,6 +186,10 @@ class ShapesDataModule(L.LightningDataModule):
 
     def _reloaded(self) -> bool:
         return getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) == 1
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Normalise a training batch on its device."""
+        return self.transform.normalise(batch) if batch["image"].dtype == torch.uint8 else batch
 
     def val_dataloader(self) -> DataLoader:
         """Whole validation images, each once."""

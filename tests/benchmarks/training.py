@@ -1,8 +1,8 @@
 """Images per second of training, and what the input pipeline costs: ``python -m tests.benchmarks.training``.
 
 Three ways to train the same network take turns, and the medians of their epochs are compared: a bare loop over one
-batch that lies in memory (zero_grad, forward, loss, backward, optimizer step), the Trainer on that batch, and the
-Trainer on samples as they are drawn, the start of each epoch's loader included.
+batch that lies in the memory of the device (zero_grad, forward, loss, backward, optimizer step), the Trainer on that
+batch, and the Trainer on samples as they are drawn, the start of each epoch's loader included.
 """
 
 import argparse
@@ -99,7 +99,9 @@ def main() -> None:
             options: dict[str, Any] = {"batch_size": args.batch_size, "num_workers": args.num_workers}
             data = ShapesDataModule(backbone, train_size=count, scenes=16, curriculum=crops, **options)
             data.setup("fit")
-            cached = [next(iter(data.train_dataloader()))] * args.steps
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            drawn_batch = {key: value.to(device) for key, value in next(iter(data.train_dataloader())).items()}
+            cached = [data.transform.normalise(drawn_batch)] * args.steps
             model = Classifier(backbone, pretrained=False, compile=args.compile)
             bare, alone, drawn = [], [], []
             for _ in range(ROUNDS):

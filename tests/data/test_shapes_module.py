@@ -1,10 +1,11 @@
+import cv2
 import numpy as np
 import pytest
 import torch
 from lightning import Trainer
 
 from refinecam.data import CropStage, ShapesDataModule, sampling
-from refinecam.data.sampling import UnpaddedDistributedSampler, evaluation_loader
+from refinecam.data.sampling import UnpaddedDistributedSampler, evaluation_loader, training_loader
 from refinecam.data.shapes import BANDS, ShapesDataset
 
 
@@ -185,3 +186,37 @@ def test_bad_input():
         ShapesDataModule().test_dataloader()
     with pytest.raises(ValueError, match=r"backgrounds for train are not there yet; call setup\('fit'\) first"):
         ShapesDataModule().train_dataloader()
+
+
+def test_training_batches_are_bytes_and_become_what_the_transform_gives():
+    module = ShapesDataModule("resnet18", train_size=4, batch_size=4, scenes=2)
+    module.setup("fit")
+    batch = next(iter(module.train_dataloader()))
+    assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
+    found = module.on_after_batch_transfer(batch, 0)
+    whole = ShapesDataset(module.banks["train"], module.transform, "train", 4)
+    assert torch.equal(found["image"], torch.stack([whole[i]["image"] for i in range(4)]))
+    assert torch.equal(found["mask"], torch.stack([whole[i]["mask"] for i in range(4)]))
+    others = next(iter(module.val_dataloader()))
+    assert module.on_after_batch_transfer(others, 0) is others
+
+
+class Threads(torch.utils.data.Dataset):
+    """How many threads OpenCV has where the sample is drawn."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        cv2.GaussianBlur(np.zeros((512, 512, 3), np.uint8), (5, 5), 1)
+        return cv2.getNumThreads()
+
+
+@pytest.mark.parametrize("loader", [evaluation_loader, training_loader])
+def test_opencv_has_one_thread_in_a_worker(loader):
+    cv2.setNumThreads(4)
+    try:
+        cv2.GaussianBlur(np.zeros((512, 512, 3), np.uint8), (5, 5), 1)  # the threads start
+        assert torch.cat(list(loader(Threads(), 1, num_workers=1))).tolist() == [1, 1]
+    finally:
+        cv2.setNumThreads(-1)
