@@ -56,6 +56,12 @@ def test_training_resumes(trained, tmp_path):
     assert grid.height > 2 * 64  # whole images above their masks: the curriculum went on, too
 
 
+def test_weights_that_were_never_validated_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no best weights .* the last are .*last\.ckpt.*check_val_every_n_epoch"):
+        train([*train_args(tmp_path), "--trainer.check_val_every_n_epoch", "9"])
+    assert (tmp_path / "weights/last.ckpt").is_file()
+
+
 def test_float32_where_bfloat16_is_only_emulated(monkeypatch):
     for native, expected in ((True, "bf16-mixed"), (False, "32-true")):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda native=native: native)

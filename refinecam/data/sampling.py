@@ -48,7 +48,7 @@ def evaluation_loader(
     """
     world, rank = _processes(dataset)
     sampler = UnpaddedDistributedSampler(dataset, world, rank)  # type: ignore[arg-type]
-    options = _workers(num_workers, persistent=True)
+    options = _workers(num_workers, persistent=False)
     return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=collate_fn, **options)
 
 
