@@ -176,11 +176,8 @@ def train(args: Sequence[str] | None = None) -> None:
     best = cli._get(cli.config_init, "checkpoint").best_model_path
     if not best:
         last = cli._get(cli.config_init, "last_checkpoint").best_model_path
-        there = f"the last are {last}" if last else "there are no others either"
-        raise InputError(
-            f"trainer: no epoch was trained and validated, so there are no best weights to test; {there}. Validate "
-            "more often: a smaller --trainer.check_val_every_n_epoch"
-        )
+        advice = f"; the last are {last}. Use a smaller --trainer.check_val_every_n_epoch" if last else ""
+        raise InputError(f"trainer: no epoch was trained and validated, so there are no best weights to test{advice}")
     cli.trainer.test(cli.model, cli.datamodule, ckpt_path=best, weights_only=True)
     if cli.trainer.is_global_zero:
         print(f"Best weights: {best}")

@@ -35,7 +35,7 @@ def test_maps_are_the_same(method, case):
     single = method.name == "DeepLift"  # it computes in nothing else
     if single:
         case = case[0].float(), case[1].float(), case[2]
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         expected, found = method(*case), method(*on_device(*case))
     assert found.device.type == DEVICE
     torch.testing.assert_close(found.cpu(), expected, atol=1e-4 if single else 1e-6, rtol=0)

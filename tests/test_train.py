@@ -62,6 +62,17 @@ def test_weights_that_were_never_validated_are_named(tmp_path):
     assert (tmp_path / "weights/last.ckpt").is_file()
 
 
+def test_a_training_by_the_clock_is_validated_at_its_end(tmp_path):
+    args = train_args(tmp_path)
+    args[args.index("--trainer.max_epochs") + 1] = "-1"
+    train([*args, "--trainer.max_time", "00:00:00:03", "--data.train_size", "100000", "--data.curriculum", "[]"])
+    (logs,) = tmp_path.glob("train/version_*")
+    (validation,) = read_events(logs).Scalars("val/accuracy")  # within the first epoch
+    step = torch.load(tmp_path / "weights/last.ckpt", weights_only=True)["global_step"]
+    assert validation.step == step - 1
+    assert (tmp_path / "weights/best.ckpt").is_file()
+
+
 def test_float32_where_bfloat16_is_only_emulated(monkeypatch):
     for native, expected in ((True, "bf16-mixed"), (False, "32-true")):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda native=native: native)

@@ -78,7 +78,7 @@ def training_loader(
 
 
 def prepare_workers(count: int) -> int:
-    """Call it before ``count`` processes are started, to keep OpenCV in each of them to one thread.
+    """Call it before ``count`` processes are forked, to keep OpenCV to one thread in each of them, and in this one.
 
     PyTorch keeps to one there by itself, but OpenCV takes one for every core of the machine. It must be told before
     the fork: told in the worker, it waits forever for the threads that stayed behind.
@@ -89,8 +89,8 @@ def prepare_workers(count: int) -> int:
 
 
 def _workers(count: int, persistent: bool) -> dict[str, Any]:
-    """Options of a loader; batches in pageable memory would be copied to a GPU while it waits."""
-    options = {"persistent_workers": persistent and count > 0, "pin_memory": torch.cuda.is_available()}
+    """Options of a loader; batches in pageable memory would be copied to a GPU, where one is used, while it waits."""
+    options = {"persistent_workers": persistent and count > 0, "pin_memory": torch.cuda.is_initialized()}
     return {"num_workers": prepare_workers(count), **options}
 
 

@@ -189,7 +189,11 @@ class ShapesDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Normalise a training batch on its device."""
-        return self.transform.normalise(batch) if batch["image"].dtype == torch.uint8 else batch
+        if batch["image"].dtype != torch.uint8:
+            return batch
+        batch = self.transform.normalise(batch)
+        # Lightning has given floats the trainer's precision already: there were none.
+        return self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
 
     def val_dataloader(self) -> DataLoader:
         """Whole validation images, each once."""

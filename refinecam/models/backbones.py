@@ -3,6 +3,7 @@
 from typing import Any
 
 import timm
+from timm.models.convnext import ConvNeXtBlock
 from torch import nn
 
 from refinecam.errors import InputError
@@ -54,3 +55,14 @@ def create_backbone(
             "once, or do without: train.py --config configs/train/shapes-resnet18-scratch.yaml or another "
             "-scratch.yaml, evaluate.py --model.checkpoint FILE"
         ) from error
+
+
+def open_layer_scales(network: nn.Module) -> None:
+    """Let the blocks of a ConvNeXt that has no weights yet take part from the first step.
+
+    Their layer scales start at 1e-6, which lets very deep networks learn at all; 18 blocks only lose time by it: at
+    batches of 32, the first 200 steps taught a ConvNeXt-Tiny clearly less than with scales of 1.
+    """
+    for block in network.modules():
+        if isinstance(block, ConvNeXtBlock) and block.gamma is not None:
+            nn.init.ones_(block.gamma)

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassAccuracy
 
 from refinecam.errors import InputError, check_range
-from refinecam.models.backbones import create_backbone
+from refinecam.models.backbones import create_backbone, open_layer_scales
 from refinecam.models.checkpoints import read_weights
 
 
@@ -61,6 +61,8 @@ class Classifier(L.LightningModule):
         network = create_backbone(backbone, pretrained and checkpoint is None, num_classes, image_size, any_size=True)
         if checkpoint is not None:
             read_weights(checkpoint, backbone).load_into(network)
+        elif not pretrained:
+            open_layer_scales(network)
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
         self.train_accuracy = _accuracy(num_classes)
         self.val_accuracy = _accuracy(num_classes)

@@ -23,7 +23,7 @@ def main() -> None:
     start = time.perf_counter()
     bank = Backgrounds([crowd_scene(generator(0, "benchmark", i)) for i in range(16)], transform.canvas, augment=True)
     print(f"16 scenes with 2 imputed versions each: {time.perf_counter() - start:.1f} s, once")
-    dataset = ShapesDataset([bank], transform, "train", 200)
+    dataset = ShapesDataset([bank], transform, "train", 200, as_bytes=True)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     ((seconds, _),) = take_turns(lambda: [dataset[i] for i in range(200)])

@@ -214,7 +214,8 @@ def test_schedule(schedule, progress, expected):
     assert model._rate() == pytest.approx(expected)
 
 
-def test_a_training_by_the_clock_ends_its_schedule_with_its_time(monkeypatch):
+@pytest.mark.parametrize("limit", [{"max_epochs": 2}, {"max_steps": 4}, {"max_time": "00:00:00:08"}], ids=str)
+def test_the_schedule_ends_with_the_training(limit, monkeypatch):
     shares = []
 
     class Watch(L.Callback):
@@ -222,8 +223,7 @@ def test_a_training_by_the_clock_ends_its_schedule_with_its_time(monkeypatch):
             shares.append(pl_module.progress)
 
     trainer = L.Trainer(
-        max_epochs=-1,
-        max_time="00:00:00:08",
+        **{"max_epochs": -1, **limit},
         accelerator="cpu",
         callbacks=[Watch()],
         logger=False,
@@ -235,6 +235,32 @@ def test_a_training_by_the_clock_ends_its_schedule_with_its_time(monkeypatch):
     data = ShapesDataModule("resnet18", image_size=128, train_size=4, batch_size=2, scenes=2)
     trainer.fit(Classifier("resnet18", pretrained=False), data)
     assert shares == [0.0, 0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_training_in_another_precision(precision):
+    options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(max_steps=1, limit_val_batches=0, precision=precision, **options)
+    data = ShapesDataModule("resnet18", image_size=128, train_size=2, batch_size=2, scenes=2)
+    trainer.fit(Classifier("resnet18", pretrained=False), data)
+    assert trainer.global_step == 1
+
+
+def test_layer_scales_are_open_where_no_weights_are_given(tmp_path):
+    def scales(network):
+        return torch.stack([value.mean() for name, value in network.named_parameters() if name.endswith("gamma")])
+
+    fresh = Classifier("convnext_tiny", pretrained=False).network
+    assert scales(fresh).eq(1).all()
+    closed = create_backbone("convnext_tiny", pretrained=False, num_classes=6)
+    assert torch.allclose(scales(closed), torch.tensor(1e-6))
+    path = tmp_path / "weights.safetensors"
+    save_file(
+        closed.state_dict(),
+        path,
+        {"backbone": "convnext_tiny", "num_classes": "6", "image_size": "", "normalise": "True"},
+    )
+    assert torch.equal(scales(Classifier("convnext_tiny", checkpoint=str(path)).network), scales(closed))
 
 
 def trained_briefly(compile, learning_rate=1e-4):
