@@ -1,0 +1,133 @@
+"""The LightningModule that trains: its schedule, precision, start and compiled network."""
+
+import copy
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Timer
+from safetensors.torch import save_file
+
+from refinecam.data import CropStage, ShapesDataModule
+from refinecam.models import Classifier, create_backbone
+
+
+@pytest.mark.parametrize(
+    ("schedule", "progress", "expected"),
+    [
+        ("cosine", 0.05, 0.5),
+        ("cosine", 0.1, 1.0),
+        ("cosine", 0.55, 0.5),
+        ("cosine", 1.0, 0.0),
+        ("constant", 0.9, 1.0),
+    ],
+)
+def test_schedule(schedule, progress, expected):
+    model = Classifier("resnet18", pretrained=False, schedule=schedule, warmup=0.1)
+    model.progress = progress
+    assert model._rate() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("limit", [{"max_epochs": 2}, {"max_steps": 4}, {"max_time": "00:00:00:08"}], ids=str)
+def test_the_schedule_ends_with_the_training(limit, monkeypatch):
+    shares = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            shares.append(pl_module.progress)
+
+    trainer = L.Trainer(
+        **{"max_epochs": -1, **limit},
+        accelerator="cpu",
+        callbacks=[Watch()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        limit_val_batches=0,
+    )
+    monkeypatch.setattr(Timer, "time_elapsed", lambda self, stage=None: 2.0 * trainer.global_step)  # 2 seconds a step
+    data = ShapesDataModule("resnet18", image_size=128, train_size=4, batch_size=2, scenes=2)
+    trainer.fit(Classifier("resnet18", pretrained=False), data)
+    assert shares == [0.0, 0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_training_in_another_precision(precision):
+    options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(max_steps=1, limit_val_batches=0, precision=precision, **options)
+    data = ShapesDataModule("resnet18", image_size=128, train_size=2, batch_size=2, scenes=2)
+    trainer.fit(Classifier("resnet18", pretrained=False), data)
+    assert trainer.global_step == 1
+
+
+def test_layer_scales_are_open_where_no_weights_are_given(tmp_path):
+    def scales(network):
+        return torch.stack([value.mean() for name, value in network.named_parameters() if name.endswith("gamma")])
+
+    fresh = Classifier("convnext_tiny", pretrained=False).network
+    assert scales(fresh).eq(1).all()
+    closed = create_backbone("convnext_tiny", pretrained=False, num_classes=6)
+    assert torch.allclose(scales(closed), torch.tensor(1e-6))
+    path = tmp_path / "weights.safetensors"
+    save_file(
+        closed.state_dict(),
+        path,
+        {"backbone": "convnext_tiny", "num_classes": "6", "image_size": "", "normalise": "True"},
+    )
+    assert torch.equal(scales(Classifier("convnext_tiny", checkpoint=str(path)).network), scales(closed))
+
+
+def trained_briefly(compile, learning_rate=1e-4):
+    """After two steps on views of each of two sizes."""
+    L.seed_everything(0)
+    curriculum = [CropStage(32, 1), CropStage(40, 1)]
+    model = Classifier("resnet18", pretrained=False, compile=compile, learning_rate=learning_rate)
+    data = ShapesDataModule("resnet18", train_size=8, batch_size=4, val_size=2, scenes=2, curriculum=curriculum)
+    trainer = L.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        reload_dataloaders_every_n_epochs=1,
+        limit_val_batches=1,
+    )
+    trainer.fit(model, data)
+    return model
+
+
+def test_compiled_training_runs_a_graph_for_each_size_and_gives_the_same_weights(monkeypatch):
+    graphs = []
+
+    def backend(graph, example_inputs):
+        graphs.append([value for value in example_inputs if value.ndim == 4 and value.shape[1] == 3])
+        return graph.forward
+
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compile(function, backend=backend, **options))
+    expected, found = trained_briefly(compile=False), trained_briefly(compile=True)
+    sizes = [value.shape[-1] for graph in graphs for value in graph if len(value) == 4]
+    assert {32, 40} <= set(sizes)
+    assert found._compiled is not None
+    assert copy.deepcopy(found)._compiled is None
+    assert expected.state_dict().keys() == found.state_dict().keys()
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.slow
+def test_compiled_training_works():
+    # Adam's steps follow a gradient's sign, so what rounds differently drifts apart: compare what steps are made of.
+    expected, found = (trained_briefly(compile, learning_rate=1e-12) for compile in (False, True))
+    averages = [list(model.trainer.optimizers[0].state.values()) for model in (expected, found)]
+    compared = [(a["exp_avg"], b["exp_avg"]) for a, b in zip(*averages, strict=True)]
+    compared += zip(expected.network.buffers(), found.network.buffers(), strict=True)
+    for wanted, got in compared:
+        error, size = ((got - wanted).float().norm().item(), wanted.float().norm().item())
+        assert error <= 0.05 * max(size, 1e-6)  # normalised over 4 values, rounding grows; a wrong graph is off by 1
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ValueError, match="compile: it needs a C"):
+        trained_briefly(compile=True)
