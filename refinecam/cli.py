@@ -24,6 +24,8 @@ from refinecam.models import Classifier, read_weights
 
 DATASETS: dict[str, type[L.LightningDataModule]] = {"shapes": ShapesDataModule, "funnybirds": FunnyBirdsDataModule}
 """Data modules by the name that a config's ``dataset`` gives them."""
+OF_THE_MODEL = ("backbone", "image_size")
+"""Arguments of the data modules that the model decides."""
 
 
 def native_precision(precision: str, on_cpu: bool) -> str:
@@ -37,18 +39,30 @@ def _class_count(data: Any) -> int:
 
 
 def _dataset_of(args: Sequence[str]) -> str:
-    """The data set that the command line names, or else its last config that does; shapes if none."""
+    """The data set that the command line names, or else its last config that does; shapes if none.
+
+    Raises:
+        InputError: for a value that the data take from the model: LightningCLI drops it without a word.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--dataset")
     parser.add_argument("--config", action="append", default=[])
+    for name in OF_THE_MODEL:
+        parser.add_argument(f"--data.{name}", action="append", nargs="?", default=[])
     known, _ = parser.parse_known_args(list(args))
     found = [known.dataset]
+    given = [name for name in OF_THE_MODEL if getattr(known, f"data.{name}")]
     for path in reversed(known.config):
         try:
             config = yaml.safe_load(Path(path).read_text())
         except (OSError, ValueError, yaml.YAMLError):
             continue  # the real parser reads it again and says what is wrong with it
-        found.append(config.get("dataset") if isinstance(config, dict) else None)
+        config = config if isinstance(config, dict) else {}
+        found.append(config.get("dataset"))
+        data = config.get("data")
+        given += [name for name in OF_THE_MODEL if isinstance(data, dict) and name in data]
+    if given:
+        raise InputError(f"data.{given[0]}: the data follow the model; give model.{given[0]} instead")
     return next((name for name in found if isinstance(name, str) and name in DATASETS), "shapes")
 
 
@@ -88,8 +102,8 @@ class TrainCLI(_CLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every training has."""
-        parser.link_arguments("model.backbone", "data.backbone")
-        parser.link_arguments("model.image_size", "data.image_size")
+        for name in OF_THE_MODEL:
+            parser.link_arguments(f"model.{name}", f"data.{name}")
         parser.add_argument("--ckpt_path", type=str | None, help="checkpoint of a training to go on with")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         # Lightning's own save_last writes only when a best checkpoint is written, so a resumed training would go back.
@@ -127,9 +141,8 @@ class EvaluateCLI(_CLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the folder for the results."""
-        # The model knows them best: from its checkpoint.
-        parser.link_arguments("model.backbone", "data.backbone", apply_on="instantiate")
-        parser.link_arguments("model.image_size", "data.image_size", apply_on="instantiate")
+        for name in OF_THE_MODEL:  # which it knows from its checkpoint
+            parser.link_arguments(f"model.{name}", f"data.{name}", apply_on="instantiate")
         parser.add_argument("--output", type=str, default="runs/evaluation", help="folder for tables, figure and logs")
         parser.link_arguments("output", "model.output")
 

@@ -12,6 +12,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from refinecam import cli
 from refinecam.cli import run, train
+from refinecam.errors import InputError
 from refinecam.models import Classifier
 from tests.command_lines import ROOT, read_events, train_args
 
@@ -107,6 +108,12 @@ def test_configs_build_a_network_that_takes_their_images(config, birds):
     for size in crops or {parts.datamodule.transform.image_size}:
         logits = parts.model(torch.zeros(2, 3, size, size))
         assert logits.shape == (2, len(parts.datamodule.classes))
+
+
+def test_a_config_of_what_the_model_decides_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text("data: {image_size: 64, train_size: 8}")
+    with pytest.raises(InputError, match=r"data\.image_size: the data follow the model; give model\.image_size"):
+        train([*train_args(tmp_path), "--config", str(tmp_path / "mine.yaml")])
 
 
 @pytest.mark.parametrize(
