@@ -38,32 +38,35 @@ def _class_count(data: Any) -> int:
     return len(data.classes)
 
 
-def _dataset_of(args: Sequence[str]) -> str:
-    """The data set that the command line names, or else its last config that does; shapes if none.
+def _read_ahead(args: Sequence[str]) -> dict[str, list[Any]]:
+    """Values that the real parser's shape depends on, or that it would drop: of the command line, then of its configs.
 
-    Raises:
-        InputError: for a value that the data take from the model: LightningCLI drops it without a word.
+    Where a config is given several times, the last one comes first, as it has the last word.
     """
+    names = ("dataset", *(f"data.{name}" for name in OF_THE_MODEL))
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--dataset")
     parser.add_argument("--config", action="append", default=[])
-    for name in OF_THE_MODEL:
-        parser.add_argument(f"--data.{name}", action="append", nargs="?", default=[])
+    for name in names:
+        parser.add_argument(f"--{name}", nargs="?", action="append", default=[])
     known, _ = parser.parse_known_args(list(args))
-    found = [known.dataset]
-    given = [name for name in OF_THE_MODEL if getattr(known, f"data.{name}")]
+    found = {name: getattr(known, name)[::-1] for name in names}
     for path in reversed(known.config):
         try:
             config = yaml.safe_load(Path(path).read_text())
         except (OSError, ValueError, yaml.YAMLError):
             continue  # the real parser reads it again and says what is wrong with it
-        config = config if isinstance(config, dict) else {}
-        found.append(config.get("dataset"))
-        data = config.get("data")
-        given += [name for name in OF_THE_MODEL if isinstance(data, dict) and name in data]
-    if given:
-        raise InputError(f"data.{given[0]}: the data follow the model; give model.{given[0]} instead")
-    return next((name for name in found if isinstance(name, str) and name in DATASETS), "shapes")
+        for name in names:
+            section, _, key = name.rpartition(".")
+            values = config.get(section) if section and isinstance(config, dict) else config
+            if isinstance(values, dict) and key in values:
+                found[name].append(values[key])
+    return found
+
+
+def _check_data_follow_the_model(found: dict[str, list[Any]]) -> None:
+    for name in OF_THE_MODEL:
+        for value in found[f"data.{name}"]:
+            raise InputError(f"data.{name}: the data follow the model; instead of {value} here give --model.{name}")
 
 
 class _CLI(LightningCLI):
@@ -157,9 +160,11 @@ class EvaluateCLI(_CLI):
 
 def _build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_defaults: Any) -> Any:
     """Read the command line, or ``args``, and make trainer, model and data of it."""
+    found = _read_ahead(sys.argv[1:] if args is None else args)
+    _check_data_follow_the_model(found)
     return cli(
         model,
-        DATASETS[_dataset_of(sys.argv[1:] if args is None else args)],
+        DATASETS[next((name for name in found["dataset"] if isinstance(name, str) and name in DATASETS), "shapes")],
         run=False,
         args=None if args is None else list(args),
         seed_everything_default=0,

@@ -147,7 +147,7 @@ def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
         (["--data.backgrounds", "nowhere"], "backgrounds: there is no folder nowhere"),
         (["--model.percentiles", "[0, 50]"], "percentiles: expected numbers in (0, 100)"),
         (["--model.image_size", "96"], "was trained at 64 px, not at 96 px; use --model.image_size 64"),
-        (["--data.image_size", "96"], "data.image_size: the data follow the model; give model.image_size instead"),
+        (["--data.image_size", "96"], "data.image_size: the data follow the model; instead of 96 here"),
         (["--trainer.inference_mode", "true"], "Trainer(inference_mode=False)"),
     ],
 )

@@ -110,10 +110,13 @@ def test_configs_build_a_network_that_takes_their_images(config, birds):
         assert logits.shape == (2, len(parts.datamodule.classes))
 
 
-def test_a_config_of_what_the_model_decides_is_refused(tmp_path):
-    (tmp_path / "mine.yaml").write_text("data: {image_size: 64, train_size: 8}")
-    with pytest.raises(InputError, match=r"data\.image_size: the data follow the model; give model\.image_size"):
-        train([*train_args(tmp_path), "--config", str(tmp_path / "mine.yaml")])
+@pytest.mark.parametrize(("name", "value"), [("image_size", 64), ("backbone", "vgg11")])
+def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
+    (tmp_path / "mine.yaml").write_text(f"data: {{{name}: {value}, train_size: 8}}")
+    message = f"data.{name}: the data follow the model; instead of {value} here give --model.{name}"
+    for more in (["--config", str(tmp_path / "mine.yaml")], [f"--data.{name}", str(value)]):
+        with pytest.raises(InputError, match=message):
+            train([*train_args(tmp_path), *more])
 
 
 @pytest.mark.parametrize(
