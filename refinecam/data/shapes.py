@@ -92,9 +92,9 @@ class ShapesDataset(Dataset):
         seed: seed of the whole data set.
         bands: (low, high) of each size band: diameters, on a canvas of 256 px, of the circle through the corners.
         offset: index of the first sample; epochs of training take successive stretches of an endless data set.
-        crop: side of a square view around the shape, for a training curriculum; larger shapes are scaled into it.
-            The transform then only normalises.
-        fill: scale every shape to at least half of the crop.
+        crop: side of a square view around the shape, for a training curriculum; shapes larger than 0.9 of
+            it are scaled to between 0.5 and 0.9 of it. The transform then only normalises.
+        fill: scale every shape so.
         as_bytes: leave images and masks in uint8, for :meth:`JointTransform.normalise` to finish on their device.
         controls: add to each sample its :data:`CONTROLS`, dict of images (3, S, S), and its ``factors``: what must not
             tell the label, colour (3,), position (2,) and size (1,).

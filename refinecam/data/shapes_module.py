@@ -25,9 +25,10 @@ class CropStage:
     """A stretch of the training curriculum.
 
     Attributes:
-        crop: side in pixels of the square views around the shape.
+        crop: side in pixels of the square views, in which a shape lies anywhere, up to the border; in the whole images
+            that follow, even of the same size, it keeps the distance from the border that the largest shape needs.
         epochs: how long it lasts.
-        fill: scale every shape to half of the view or more; otherwise only those that are larger than the view.
+        fill: scale every shape to between 0.5 and 0.9 of the view; otherwise only those that are larger than 0.9 of it.
         train_size: samples an epoch; null for the data module's.
         bands: size bands; null for the data module's. One that is listed twice is drawn twice as often.
     """
