@@ -1,7 +1,9 @@
 """The command lines: the classes' typed signatures are the config's schema."""
 
 import argparse
+import difflib
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,6 +28,16 @@ DATASETS: dict[str, type[L.LightningDataModule]] = {"shapes": ShapesDataModule, 
 """Data modules by the name that a config's ``dataset`` gives them."""
 OF_THE_MODEL = ("backbone", "image_size")
 """Arguments of the data modules that the model decides."""
+REPETITIONS = (
+    "Expected a path",
+    "Does not validate",
+    "Subtypes:",
+    "Errors:",
+    "Problem with given",
+    "Given value type:",
+    "Expected a NoneType",
+)
+"""Beginnings of lines in jsonargparse's messages that tell a user nothing."""
 
 
 def native_precision(precision: str, on_cpu: bool) -> str:
@@ -69,8 +81,25 @@ def _check_data_follow_the_model(found: dict[str, list[Any]]) -> None:
             raise InputError(f"data.{name}: the data follow the model; instead of {value} here give --model.{name}")
 
 
+def _one_line(message: str, options: Sequence[str]) -> str:
+    """What jsonargparse says of a wrong argument, with the options whose names are close to one that is not there."""
+    lines = [re.sub(r"<class '(\w+)'>", r"\1", line.strip(" -")) for line in message.splitlines()]
+    line = "; ".join(line for line in lines if line and not line.startswith(REPETITIONS))
+    line = re.sub(r'^Parser key "([^"]+)":[; ]*', r"\1: ", line)
+    unknown = re.search(r"unrecognized arguments: (--[^ =]+)", line)
+    close = difflib.get_close_matches(unknown[1], options, n=3) if unknown else []
+    return f"{line}; close to it: {', '.join(close)}" if close else f"{line}; --help lists what there is"
+
+
 class _CLI(LightningCLI):
     examples = ""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Say in one line what is wrong, instead of after a hundred lines of usage."""
+        try:
+            super().parse_arguments(parser, args)
+        except argparse.ArgumentError as error:
+            raise InputError(_one_line(str(error), list(parser._option_string_actions))) from error
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the choice of the data set, which decides what ``--data`` has."""
@@ -86,6 +115,11 @@ class _CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Compute in float32 where bfloat16 is only emulated."""
         trainer = self._get(self.config_init, "trainer")
+        if isinstance(trainer.max_time, str) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", trainer.max_time):
+            raise InputError(
+                f"trainer.max_time: expected days:hours:minutes:seconds, for half an hour 00:00:30:00, got "
+                f"{trainer.max_time!r}"
+            )
         on_cpu = trainer.accelerator == "cpu"
         on_cpu |= trainer.accelerator == "auto" and not torch.accelerator.is_available()
         precision = native_precision(str(trainer.precision), on_cpu)
@@ -171,7 +205,7 @@ def _build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_d
         auto_configure_optimizers=False,  # the module has its own
         save_config_kwargs={"overwrite": True},
         trainer_defaults=trainer_defaults,
-        parser_kwargs={"description": cli.__doc__, "epilog": cli.examples},
+        parser_kwargs={"description": cli.__doc__, "epilog": cli.examples, "exit_on_error": False},
     )
 
 
@@ -179,6 +213,11 @@ def train(args: Sequence[str] | None = None) -> None:
     """Entry point of train.py."""
     cli = _build(TrainCLI, Classifier, args, reload_dataloaders_every_n_epochs=1)
     if cli.config.ckpt_path:
+        if not Path(cli.config.ckpt_path).is_file():
+            raise InputError(
+                f"ckpt_path: there is no file {cli.config.ckpt_path}; a training that goes on needs the last.ckpt of "
+                "its --checkpoint.dirpath"
+            )
         found = read_weights(cli.config.ckpt_path, cli.config.model.backbone)
         if found.path.suffix == ".safetensors":
             raise InputError(

@@ -128,7 +128,16 @@ def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
         (["--data.bands", "[[50, 40]]"], "bands: expected (low, high)"),
         (["--pictures.methods", "GradCAM(stage=9)"], "stage: no stage 9"),
         (["--model.checkpoint", "shapes-x"], "no file shapes-x; train.py writes one, or name shipped weights"),
-        (["--ckpt_path", "nowhere.ckpt"], "checkpoint: there is no file nowhere.ckpt"),
+        (["--ckpt_path", "nowhere.ckpt"], "ckpt_path: there is no file nowhere.ckpt"),
+        (["--config", "nowhere.yaml"], "config: File does not exist: "),
+        (["--model.learnig_rate", "1e-3"], "arguments: --model.learnig_rate 1e-3; close to it: --model.learning_rate"),
+        (
+            ["--config", str(ROOT / "configs/evaluate/shapes.yaml")],
+            "Group 'model' does not accept option 'methods'; --help",
+        ),
+        (["--data.train_size", "many"], "data.train_size: Expected a int. Got value: many"),
+        (["--data.curriculum", "[{corp: 4, epochs: 1}]"], "data.curriculum: Option 'corp' is not accepted"),
+        (["--trainer.max_time", "00:30:00"], "trainer.max_time: expected days:hours:minutes:seconds"),
         (["--trainer.reload_dataloaders_every_n_epochs", "0"], "curriculum: crops change between epochs"),
     ],
 )

@@ -119,7 +119,10 @@ class ShapesDataset(Dataset):
         self.seed, self.bands, self.offset, self.crop, self.fill = seed, bands, offset, crop, fill
         self.transform = transform
         if controls and len({id(picture) for bank in backgrounds for picture in bank.pictures}) < 2:
-            raise InputError(f"controls: another background needs at least 2 pictures in the {split} split, there is 1")
+            raise InputError(
+                f"controls: another background needs at least 2 pictures in the {split} split, there is 1; add "
+                "pictures, or leave out --data.controls"
+            )
         self.scale = transform.canvas / CANVAS
         self.margin = max(high for _, high in bands) / 2 * self.scale + 1
         if crop is not None:

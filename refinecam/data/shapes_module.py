@@ -145,6 +145,15 @@ class ShapesDataModule(L.LightningDataModule):
         if self.curriculum and last is not None and 0 < last <= epochs[-1]:
             warn(f"curriculum: it takes all of the {last} epochs; no whole image will be trained on", stacklevel=2)
 
+    def teardown(self, stage: str) -> None:
+        """Say if a training, by the clock or interrupted, did not come to the end of its curriculum."""
+        total = sum(stage.epochs for stage in self.curriculum)
+        if stage != "fit" or not self.trainer or 0 < (self.trainer.max_epochs or 0) <= total:
+            return  # if the last, then it was said at the start
+        if self.trainer.current_epoch < total:
+            done = f"only {self.trainer.current_epoch} of its {total} epochs were trained and no whole image"
+            warn(f"curriculum: {done}; give more time, or fewer epochs in --data.curriculum", stacklevel=2)
+
     def dataset(self, split: str) -> ShapesDataset:
         """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
         if split not in SPLITS:

@@ -72,8 +72,8 @@ def accuracy_rows(predictions: pd.DataFrame, classes: Sequence[str], expected: M
     rows += [_row("class", name, right[label == i]) for i, name in enumerate(classes) if (label == i).any()]
     chance = 1 / len(classes)
     limits = {
-        "chance": (chance - _three_errors(chance, len(label)), chance + _three_errors(chance, len(label))),
-        "same": (right.mean() - TOLERANCE, right.mean() + TOLERANCE),
+        "chance": _around(chance, _three_errors(chance, len(label))),
+        "same": _around(float(right.mean()), TOLERANCE),
     }
     half = len(label) // 2
     for column in map(str, predictions):
@@ -125,6 +125,10 @@ def accuracy_markdown(rows: Sequence[AccuracyRow]) -> str:
 
 def _row(group: str, name: str, right: NDArray[np.bool_], limits: tuple[float, float] | None = None) -> AccuracyRow:
     return AccuracyRow(group, name, len(right), float(right.mean()), *(limits or (None, None)))
+
+
+def _around(value: float, distance: float) -> tuple[float, float]:
+    return max(0.0, value - distance), min(1.0, value + distance)
 
 
 def _three_errors(chance: float, count: int) -> float:

@@ -1,3 +1,6 @@
+import warnings
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +146,15 @@ def test_bad_input():
         ShapesDataModule().test_dataloader()
     with pytest.raises(ValueError, match=r"backgrounds for train are not there yet; call setup\('fit'\) first"):
         ShapesDataModule().train_dataloader()
+
+
+@pytest.mark.parametrize(("epoch", "limit", "warned"), [(2, -1, True), (3, -1, False), (2, 2, False), (2, 9, True)])
+def test_a_training_that_ends_within_its_curriculum_says_so(module, monkeypatch, epoch, limit, warned):
+    monkeypatch.setattr(module, "trainer", SimpleNamespace(current_epoch=epoch, max_epochs=limit))
+    with warnings.catch_warnings(record=True) as found:
+        module.teardown("fit")
+    said = ["only 2 of its 3 epochs were trained and no whole image" in str(warning.message) for warning in found]
+    assert said == [True] * warned
 
 
 def test_training_batches_are_bytes_and_become_what_the_transform_gives():
