@@ -4,7 +4,7 @@ from tests.benchmarks import attribution, imputation, scores, training
 
 
 def test_training_benchmark(monkeypatch, capsys):
-    monkeypatch.setattr(training, "ROUNDS", 1)
+    monkeypatch.setattr(training, "EPOCHS", 2)
     monkeypatch.setattr("sys.argv", ["training", "--sizes", "32", "--steps", "2", "--batch_size", "4"])
     training.main()
     assert "resnet18, 32 px: " in capsys.readouterr().out

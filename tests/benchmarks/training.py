@@ -24,7 +24,7 @@ from refinecam.data import CropStage, ShapesDataModule
 from refinecam.models import Classifier
 
 EPOCHS = 5
-"""Of each kind; the first ones warm up."""
+"""Of each kind, at least 2: the first ones warm up."""
 
 
 class Turns(L.LightningDataModule):
