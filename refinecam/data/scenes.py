@@ -3,11 +3,10 @@
 import cv2
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
+from refinecam.data.backgrounds import Image
 from refinecam.seeding import generator
 
-Image = NDArray[np.uint8]
 SCENE_SIZE = 256
 
 
