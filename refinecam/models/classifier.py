@@ -19,6 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from refinecam.errors import InputError, check_range
 from refinecam.models.backbones import create_backbone, open_layer_scales
 from refinecam.models.checkpoints import read_weights
+from refinecam.models.hints import create_hints, stage_maps
 
 
 class Classifier(L.LightningModule):
@@ -36,6 +37,9 @@ class Classifier(L.LightningModule):
         schedule: keep the learning rate after the warm-up, or let it fall to zero along half a cosine.
         warmup: share of the training over which the learning rate rises linearly. The training lasts until the first of
             --trainer.max_epochs, max_steps and max_time is reached.
+        teacher: weights of a trained network, given like ``checkpoint``, whose feature maps the network is to tell as
+            well: without ImageNet weights a Swin or ConvNeXt learns much faster so. It counts less and less, and
+            nothing at the end. See :class:`~refinecam.models.hints.Hints`.
         compile: train the network compiled by ``torch.compile``, which takes a minute for each size of view, of which
             it bears eight, and on a CPU needs a C++ compiler; weights are saved, validated and tested as without it.
     """
@@ -52,6 +56,7 @@ class Classifier(L.LightningModule):
         label_smoothing: float = 0.0,
         schedule: Literal["constant", "cosine"] = "constant",
         warmup: float = 0.0,
+        teacher: str | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -64,11 +69,12 @@ class Classifier(L.LightningModule):
         elif not pretrained:
             open_layer_scales(network)
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
+        self.hints = create_hints(teacher, network) if teacher is not None else None
         self.train_accuracy = _accuracy(num_classes)
         self.val_accuracy = _accuracy(num_classes)
         self.test_accuracy = _accuracy(num_classes)
         self.progress = 0.0
-        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._compiled: Callable[[Tensor], tuple[Tensor, list[Tensor]]] | None = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that the weights are in the file: whoever loads it needs no others first."""
@@ -87,7 +93,7 @@ class Classifier(L.LightningModule):
                     "compile: it needs a C++ compiler, and there is none on the PATH; install g++, or leave out "
                     "--model.compile"
                 )
-            self._compiled = torch.compile(self.forward, dynamic=False)  # a graph for each size of the views
+            self._compiled = torch.compile(self._forward_with_maps, dynamic=False)  # a graph for each size of the views
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is compiled: a copy of the module would train this one's weights."""
@@ -109,14 +115,26 @@ class Classifier(L.LightningModule):
         self.progress = min(1.0, max(shares))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Loss of one batch."""
-        forward = self._compiled or self.forward
-        logits = forward(batch["image"].contiguous(memory_format=torch.channels_last))
+        """Loss of one batch; what is logged as such is the cross-entropy alone."""
+        forward, images = self._compiled or self._forward_with_maps, batch["image"]
+        images = images.contiguous(memory_format=torch.channels_last)
+        logits, maps = forward(images)
         loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.hparams["label_smoothing"])
         self.train_accuracy.update(logits, batch["label"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, prog_bar=True)
-        return loss
+        if self.hints is None:
+            return loss
+        error = self.hints(images, maps)
+        self.log("train/hints", error, batch_size=len(logits))
+        return loss + (1 - self.progress) * error  # what the network is at last is for the labels alone to say
+
+    def _forward_with_maps(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits, and the maps that a teacher's are compared with."""
+        if self.hints is None:
+            return self(images), []
+        features, maps = stage_maps(self.network, images, self.hints.student_stages)
+        return self.network.forward_head(features), maps  # type: ignore[operator]
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss and accuracy on whole images; returns the logits."""
