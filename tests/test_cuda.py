@@ -1,4 +1,7 @@
-"""Maps, scores and imputation on a GPU against the CPU. Double precision: there float32 convolutions round to TF32."""
+"""Maps, scores, imputation and hints on a GPU against the CPU.
+
+In double precision: there float32 convolutions round to TF32.
+"""
 
 import copy
 
@@ -9,6 +12,8 @@ from refinecam.attribution import parse_methods
 from refinecam.evaluation.scores import SCORES
 from refinecam.imputation import impute
 from refinecam.metrics.functional.map_evaluation import MapEvaluation
+from refinecam.models import create_backbone
+from refinecam.models.hints import Hints, stage_maps
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICE = "cuda"
@@ -57,3 +62,13 @@ def test_imputation_is_the_same(share):
     missing = torch.rand(3, 1, 224, 224, generator=torch.Generator().manual_seed(1)) < share
     found = impute(images.to(DEVICE), missing.to(DEVICE)).cpu()
     torch.testing.assert_close(found, impute(images, missing), atol=1e-4, rtol=0)
+
+
+def test_hints_are_the_same():
+    teacher, student = (create_backbone(name, False, 6).double().eval() for name in ("resnet18", "convnext_tiny"))
+    images = torch.randn(2, 3, 64, 64, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    hints = Hints(teacher, student).double()
+    maps = stage_maps(student, images, hints.student_stages)[1]
+    expected = hints(images, maps)
+    found = hints.to(DEVICE)(images.to(DEVICE), [found.to(DEVICE) for found in maps])
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-6, rtol=0)

@@ -85,7 +85,7 @@ def test_float32_where_bfloat16_is_only_emulated(monkeypatch):
 def test_two_processes_train_on_every_sample_once_and_validate_on_an_odd_number(tmp_path):
     args = [*train_args(tmp_path), "--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "4"]
     seen = {"class_path": "tests.command_lines.SeenSamples", "init_args": {"folder": str(tmp_path)}}
-    args += ["--trainer.callbacks", json.dumps([seen])]
+    args += ["--trainer.callbacks", json.dumps([seen]), "--model.teacher", "shapes-resnet18"]
     subprocess.run([sys.executable, "train.py", *args], cwd=ROOT, check=True, timeout=300)
     (logs,) = tmp_path.glob("train/version_*")
     for event in read_events(logs).Scalars("val/accuracy"):

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -37,9 +38,9 @@ class Classifier(L.LightningModule):
         schedule: keep the learning rate after the warm-up, or let it fall to zero along half a cosine.
         warmup: share of the training over which the learning rate rises linearly. The training lasts until the first of
             --trainer.max_epochs, max_steps and max_time is reached.
-        teacher: weights of a trained network, given like ``checkpoint``, whose feature maps the network is to tell as
-            well: without ImageNet weights a Swin or ConvNeXt learns much faster so. It counts less and less, and
-            nothing at the end. See :class:`~refinecam.models.hints.Hints`.
+        teacher: weights of a trained network, given like ``checkpoint``, whose feature maps the network learns to
+            predict as well (:class:`~refinecam.models.hints.Hints`): a start without ImageNet weights then takes fewer
+            steps. The weight of this loss falls from 1 to 0 over the training.
         compile: train the network compiled by ``torch.compile``, which takes a minute for each size of view, of which
             it bears eight, and on a CPU needs a C++ compiler; weights are saved, validated and tested as without it.
     """
@@ -78,14 +79,35 @@ class Classifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that the weights are in the file: whoever loads it needs no others first."""
-        checkpoint["hyper_parameters"] |= {"pretrained": False, "checkpoint": None}
+        checkpoint["hyper_parameters"] |= {"pretrained": False, "checkpoint": None, "teacher": None}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out the regressors of a teacher, which only a training that goes on needs."""
+        state, prefix = checkpoint["state_dict"], "hints."
+        found, own = ({k: v.shape for k, v in s.items() if k.startswith(prefix)} for s in (state, self.state_dict()))
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and found != own:
+            had = "no" if not found else "another" if own else "a"
+            raise InputError(
+                f"ckpt_path: that training had {had} teacher, here it is {self.hparams['teacher']}; give the same "
+                "--model.teacher, or start a new training from its weights with --model.checkpoint"
+            )
+        if not own:
+            for name in found:
+                del state[name]
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, num_classes) of images (N, 3, H, W)."""
         return self.network(image)
 
     def on_fit_start(self) -> None:
-        """Compile what the training steps run."""
+        """Compile what the training steps run; refuse a teacher that has seen other colours."""
+        asked = getattr(self.trainer.datamodule, "hparams", {}).get("normalise", True)  # type: ignore[attr-defined]
+        if self.hints is not None and self.hints.normalise != asked:
+            seen = "normalised images" if self.hints.normalise else "colours in [0, 1]"
+            raise InputError(
+                f"teacher: {self.hparams['teacher']} was trained on {seen}; use --data.normalise "
+                f"{str(self.hints.normalise).lower()}, or leave out --model.teacher"
+            )
         if self.hparams["compile"]:
             names = (os.environ.get("CXX", "g++"), "g++", "clang++")
             if self.device.type == "cpu" and not any(map(shutil.which, names)):

@@ -7,36 +7,49 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refinecam.errors import InputError
-from refinecam.models.checkpoints import load_network
+from refinecam.models.backbones import create_backbone
+from refinecam.models.checkpoints import read_weights
 
 
 class Hints(nn.Module):
-    """The stages of a student tell those of a teacher (FitNets, Romero et al., ICLR 2015).
+    """A student's feature maps learn to predict a teacher's, stage by stage (FitNets, Romero et al., ICLR 2015).
 
     A class label says one thing of an image, feature maps say what is at every place, so a network learns from them in
-    fewer steps. Compared are the stages of equal stride, from 4 on: a 1 x 1 convolution of the student's map is to tell
-    the teacher's channels, each of which counts alike. These convolutions serve training alone.
+    fewer steps. Compared are the stages of equal stride, from 4 on: a regressor, a 1 x 1 convolution of the student's
+    map, predicts the teacher's channels, each of which is standardised over the batch. The regressors serve training
+    alone.
 
     Args:
-        teacher: timm network whose ``feature_info`` names its stages; it stays as it is and is in no ``state_dict``.
-        student: another such network, trained on images that are normalised alike.
+        teacher: timm network whose ``feature_info`` names its stages. It is frozen and put into eval mode, and it is in
+            no ``state_dict``.
+        student: another such network, whose images are normalised alike.
+        normalise: whether the teacher's training normalised its images.
 
     Raises:
         InputError: if they cannot be compared.
     """
 
-    def __init__(self, teacher: nn.Module, student: nn.Module) -> None:
+    def __init__(self, teacher: nn.Module, student: nn.Module, normalise: bool = True) -> None:
         super().__init__()
-        known, learnt = _stages(teacher), _stages(student)
-        strides = sorted(known.keys() & learnt.keys())
+        of_teacher, of_student = _stages(teacher), _stages(student)
+        strides = sorted(of_teacher.keys() & of_student.keys())
         if not strides:
-            raise InputError("teacher: it has no stage of the same stride as the backbone; name another, or none")
-        if any(_colours(teacher)[name] != _colours(student)[name] for name in ("mean", "std")):
-            raise InputError("teacher: it and the backbone want images normalised differently; name another, or none")
-        self.teacher_stages, self.student_stages = ([stages[s][0] for s in strides] for stages in (known, learnt))
-        self.tell = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(1, learnt[stride][1]), nn.Conv2d(learnt[stride][1], known[stride][1], 1))
-            for stride in strides
+            raise InputError(
+                f"teacher: its stages have strides {sorted(of_teacher)}, the backbone's {sorted(of_student)}; one must "
+                "be the same, so give another --model.teacher, or none"
+            )
+        configs = [network.pretrained_cfg for network in (teacher, student)]
+        colours = [(config["mean"], config["std"]) for config in configs]  # type: ignore[index]
+        if normalise and colours[0] != colours[1]:
+            raise InputError(
+                f"teacher: it takes images of mean and standard deviation {colours[0]}, the backbone of {colours[1]}; "
+                "give another --model.teacher, or none"
+            )
+        self.normalise = normalise
+        self.teacher_stages, self.student_stages = ([of[s][0] for s in strides] for of in (of_teacher, of_student))
+        self.regressors = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(1, of_student[s][1]), nn.Conv2d(of_student[s][1], of_teacher[s][1], 1))
+            for s in strides
         )
         teacher = teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self._teacher = (teacher,)  # in a tuple it is no part of this module: it is neither trained nor saved
@@ -46,24 +59,25 @@ class Hints(nn.Module):
         self._teacher[0]._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def forward(self, images: Tensor, maps: list[Tensor]) -> Tensor:
-        """Mean squared error of what the student tells, added up over the stages.
+    def forward(self, images: Tensor, student_maps: list[Tensor]) -> Tensor:
+        """Mean squared error of the regressors, added up over the stages.
 
         Args:
             images: (N, 3, H, W), normalised.
-            maps: the student's, of ``student_stages``, each (N, C, h, w).
+            student_maps: those of ``student_stages``, each (N, C, h, w).
 
         Returns:
-            A scalar, 0 for a student that tells all; for one that tells nothing it is the number of stages, less where
-            the teacher's channels are constant.
+            A scalar, 0 where all is predicted; where nothing is, it is the number of stages, less for channels of the
+            teacher that are constant.
         """
         with torch.no_grad():
-            wanted = stage_maps(self._teacher[0], images, self.teacher_stages)[1]
+            teacher_maps = stage_maps(self._teacher[0], images, self.teacher_stages)[1]
         error = torch.zeros((), device=images.device)
-        for tell, mine, theirs in zip(self.tell, maps, wanted, strict=True):
+        for regressor, student_map, teacher_map in zip(self.regressors, student_maps, teacher_maps, strict=True):
             # Sizes that a stride does not divide are rounded up by one network and down by another.
-            theirs = F.adaptive_avg_pool2d(theirs, (mine.shape[2], mine.shape[3]))
-            error = error + F.mse_loss(tell(mine), F.batch_norm(theirs, None, None, training=True))
+            target = F.adaptive_avg_pool2d(teacher_map.float(), (student_map.shape[2], student_map.shape[3]))
+            variance, mean = torch.var_mean(target, (0, 2, 3), correction=0, keepdim=True)
+            error = error + F.mse_loss(regressor(student_map).float(), (target - mean) * (variance + 1e-5).rsqrt())
         return error
 
 
@@ -74,10 +88,12 @@ def create_hints(teacher: str, student: nn.Module) -> Hints:
         InputError: if there are no such weights, or their network cannot be compared with the student.
     """
     try:
-        network = load_network(teacher)
+        weights = read_weights(teacher)
     except InputError as error:
         raise InputError(f"teacher: {str(error).removeprefix('checkpoint: ')}") from error
-    return Hints(network, student)
+    network = create_backbone(weights.backbone, False, weights.num_classes, weights.image_size, any_size=True)
+    weights.load_into(network)
+    return Hints(network, student, weights.normalise)
 
 
 def stage_maps(network: nn.Module, images: Tensor, stages: list[int]) -> tuple[Tensor, list[Tensor]]:
@@ -92,7 +108,3 @@ def _stages(network: nn.Module) -> dict[int, tuple[int, int]]:
         name = type(network).__name__
         raise InputError(f"teacher: timm does not name the stages of a {name}; leave out --model.teacher")
     return {stage["reduction"]: (i, stage["num_chs"]) for i, stage in enumerate(info) if stage["reduction"] >= 4}
-
-
-def _colours(network: nn.Module) -> dict[str, tuple[float, ...]]:
-    return network.pretrained_cfg  # type: ignore[return-value]

@@ -77,11 +77,12 @@ def test_layer_scales_are_open_where_no_weights_are_given(tmp_path):
     assert torch.equal(scales(Classifier("convnext_tiny", checkpoint=str(path)).network), scales(closed))
 
 
-def trained_briefly(compile, learning_rate=1e-4):
+def trained_briefly(compile, learning_rate=1e-4, teacher=None):
     """After two steps on views of each of two sizes."""
     L.seed_everything(0)
     curriculum = [CropStage(32, 1), CropStage(40, 1)]
-    model = Classifier("resnet18", pretrained=False, compile=compile, learning_rate=learning_rate)
+    options = {"compile": compile, "learning_rate": learning_rate, "teacher": teacher}
+    model = Classifier("resnet18", pretrained=False, **options)
     data = ShapesDataModule("resnet18", train_size=8, batch_size=4, val_size=2, scenes=2, curriculum=curriculum)
     trainer = L.Trainer(
         max_epochs=2,
@@ -96,16 +97,17 @@ def trained_briefly(compile, learning_rate=1e-4):
     return model
 
 
-def test_compiled_training_runs_a_graph_for_each_size_and_gives_the_same_weights(monkeypatch):
+@pytest.mark.parametrize("teacher", [None, "shapes-resnet18"])
+def test_compiled_training_runs_a_graph_for_each_size_and_gives_the_same_weights(monkeypatch, teacher):
     graphs = []
 
     def backend(graph, example_inputs):
         graphs.append([value for value in example_inputs if value.ndim == 4 and value.shape[1] == 3])
         return graph.forward
 
-    compile = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function, **options: compile(function, backend=backend, **options))
-    expected, found = trained_briefly(compile=False), trained_briefly(compile=True)
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: real(function, backend=backend, **options))
+    expected, found = (trained_briefly(compile, teacher=teacher) for compile in (False, True))
     sizes = [value.shape[-1] for graph in graphs for value in graph if len(value) == 4]
     assert {32, 40} <= set(sizes)
     assert found._compiled is not None
