@@ -25,7 +25,7 @@ def teacher(tmp_path_factory):
 
 
 def fitted(teacher, steps=6, ckpt_path=None):
-    """A ConvNeXt after some steps on views that its shapes fill, and what they logged."""
+    """A small ConvNeXt after some steps, and what they logged."""
     logged = []
 
     class Watch(L.Callback):
@@ -36,7 +36,7 @@ def fitted(teacher, steps=6, ckpt_path=None):
             logged.append({**values, "all": outputs["loss"].item(), "progress": pl_module.progress})
 
     L.seed_everything(0)
-    model = Classifier("convnext_tiny", pretrained=False, teacher=teacher, learning_rate=1e-3)
+    model = Classifier("convnext_atto", pretrained=False, teacher=teacher, learning_rate=1e-3)
     trainer = L.Trainer(
         max_steps=steps,
         accelerator="cpu",
@@ -47,7 +47,7 @@ def fitted(teacher, steps=6, ckpt_path=None):
         limit_val_batches=0,
         log_every_n_steps=1,
     )
-    data = ShapesDataModule("convnext_tiny", image_size=128, train_size=24, batch_size=4, scenes=2, imputed=0)
+    data = ShapesDataModule("convnext_atto", image_size=64, train_size=24, batch_size=4, scenes=2, imputed=0)
     trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     return model, logged
 
