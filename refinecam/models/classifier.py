@@ -39,8 +39,8 @@ class Classifier(L.LightningModule):
         warmup: share of the training over which the learning rate rises linearly. The training lasts until the first of
             --trainer.max_epochs, max_steps and max_time is reached.
         teacher: weights of a trained network, given like ``checkpoint``, whose feature maps the network learns to
-            predict as well (:class:`~refinecam.models.hints.Hints`): a start without ImageNet weights then takes fewer
-            steps. The weight of this loss falls from 1 to 0 over the training.
+            predict as well: a start without ImageNet weights then takes fewer steps. The weight of this loss falls
+            linearly from 1 to 0 over the training.
         compile: train the network compiled by ``torch.compile``, which takes a minute for each size of view, of which
             it bears eight, and on a CPU needs a C++ compiler; weights are saved, validated and tested as without it.
     """
@@ -82,7 +82,11 @@ class Classifier(L.LightningModule):
         checkpoint["hyper_parameters"] |= {"pretrained": False, "checkpoint": None, "teacher": None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out the regressors of a teacher, which only a training that goes on needs."""
+        """Leave out the regressors of a teacher, which only a training that goes on needs.
+
+        Raises:
+            InputError: if it goes on with a teacher of other stages, or with none. Another of the same is not noticed.
+        """
         state, prefix = checkpoint["state_dict"], "hints."
         found, own = ({k: v.shape for k, v in s.items() if k.startswith(prefix)} for s in (state, self.state_dict()))
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and found != own:
@@ -105,8 +109,8 @@ class Classifier(L.LightningModule):
         if self.hints is not None and self.hints.normalise != asked:
             seen = "normalised images" if self.hints.normalise else "colours in [0, 1]"
             raise InputError(
-                f"teacher: {self.hparams['teacher']} was trained on {seen}; use --data.normalise "
-                f"{str(self.hints.normalise).lower()}, or leave out --model.teacher"
+                f"teacher: {self.hparams['teacher']} was trained on {seen}, which these data are not; give another "
+                f"--model.teacher or, with FunnyBirds, --data.normalise {str(self.hints.normalise).lower()}"
             )
         if self.hparams["compile"]:
             names = (os.environ.get("CXX", "g++"), "g++", "clang++")

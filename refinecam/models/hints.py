@@ -12,12 +12,12 @@ from refinecam.models.checkpoints import read_weights
 
 
 class Hints(nn.Module):
-    """A student's feature maps learn to predict a teacher's, stage by stage (FitNets, Romero et al., ICLR 2015).
+    """A student's feature maps learn to predict a teacher's, after FitNets (Romero et al., ICLR 2015).
 
     A class label says one thing of an image, feature maps say what is at every place, so a network learns from them in
-    fewer steps. Compared are the stages of equal stride, from 4 on: a regressor, a 1 x 1 convolution of the student's
-    map, predicts the teacher's channels, each of which is standardised over the batch. The regressors serve training
-    alone.
+    fewer steps. Compared are the stages of equal stride, from 4 on, the deepest of each; FitNets has one stage, and
+    trains it first. A regressor, which normalises the student's map for each image and is a 1 x 1 convolution then,
+    predicts the teacher's channels, each of which is standardised over the batch. It serves training alone.
 
     Args:
         teacher: timm network whose ``feature_info`` names its stages. It is frozen and put into eval mode, and it is in
@@ -67,8 +67,8 @@ class Hints(nn.Module):
             student_maps: those of ``student_stages``, each (N, C, h, w).
 
         Returns:
-            A scalar, 0 where all is predicted; where nothing is, it is the number of stages, less for channels of the
-            teacher that are constant.
+            A scalar, 0 where all is predicted; where the regressors put out 0, about the number of stages, less where
+            the teacher's channels hardly vary.
         """
         with torch.no_grad():
             teacher_maps = stage_maps(self._teacher[0], images, self.teacher_stages)[1]

@@ -119,7 +119,7 @@ def test_what_cannot_teach_is_refused(teacher, student, message):
 
 
 def test_maps_of_other_sizes_are_averaged(teacher):
-    """Of 40 px, 5 strides of 8, a ConvNeXt makes 2 of 16 and a ResNet 3."""
+    """A side of 40 px is 2.5 strides of 16: a ConvNeXt's map has 2 places, a ResNet's 3."""
     network, weights = create_backbone("convnext_tiny", False, 6).eval(), load_network(teacher)
     hints, images = Hints(weights, network), torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -138,7 +138,7 @@ def test_maps_of_other_sizes_are_averaged(teacher):
         torch.testing.assert_close(hints(images, maps), expected)
 
 
-def test_a_single_pixel_says_nothing(teacher):
+def test_the_target_of_a_single_value_is_0(teacher):
     """A batch of one view of 32 px has one value of each deepest channel."""
     network = create_backbone("convnext_tiny", False, 6).eval()
     hints, image = Hints(load_network(teacher), network), torch.randn(1, 3, 32, 32)
@@ -163,26 +163,38 @@ def test_a_checkpoint_needs_no_teacher(teacher, tmp_path):
         assert torch.equal(value, found.network.state_dict()[name])
 
 
-@pytest.mark.parametrize(("before", "now"), [(True, False), (False, True), (True, True)])
-def test_going_on_needs_the_same_teacher(teacher, tmp_path, before, now):
-    first, _ = fitted(teacher if before else None)
+def test_going_on_with_the_same_teacher(teacher, tmp_path):
+    first, _ = fitted(teacher)
     first.trainer.save_checkpoint(tmp_path / "last.ckpt")
-    if before and now:
-        _, logged = fitted(teacher, steps=8, ckpt_path=tmp_path / "last.ckpt")
-        assert [step["progress"] for step in logged] == pytest.approx([6 / 8, 7 / 8])
-        return
-    message = (
-        "ckpt_path: that training had a teacher, here it is None" if before else "had no teacher, here it is .*teacher"
-    )
+    _, logged = fitted(teacher, steps=8, ckpt_path=tmp_path / "last.ckpt")
+    assert [step["progress"] for step in logged] == pytest.approx([6 / 8, 7 / 8])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ("resnet18", None, "ckpt_path: that training had a teacher, here it is None; give the same --model.teacher"),
+        (None, "resnet18", "ckpt_path: that training had no teacher, here it is .*teacher"),
+        ("other", "resnet18", "ckpt_path: that training had another teacher, here it is .*teacher"),
+    ],
+)
+def test_going_on_with_another_teacher_is_refused(teacher, tmp_path, before, now, message):
+    about = {"backbone": "convnext_atto", "num_classes": "6", "image_size": "", "normalise": "True"}
+    save_file(create_backbone("convnext_atto", False, 6).state_dict(), tmp_path / "other.safetensors", about)
+    files = {"resnet18": teacher, "other": str(tmp_path / "other.safetensors"), None: None}
+    first, _ = fitted(files[before], steps=1)
+    first.trainer.save_checkpoint(tmp_path / "last.ckpt")
     with pytest.raises(InputError, match=message):
-        fitted(teacher if now else None, ckpt_path=tmp_path / "last.ckpt")
+        fitted(files[now], ckpt_path=tmp_path / "last.ckpt")
 
 
 def test_a_teacher_that_saw_other_colours_is_refused(tmp_path, birds):
     model = Classifier("resnet18", pretrained=False, num_classes=12, teacher="shapes-resnet18")
     trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     data = FunnyBirdsDataModule("resnet18", folder=str(birds), batch_size=2, image_size=64)
-    with pytest.raises(InputError, match=r"teacher: shapes-resnet18 was trained on normalised images; use --data\.nor"):
+    with pytest.raises(
+        InputError, match=r"teacher: shapes-resnet18 was trained on normalised images, which .* --data\.norm"
+    ):
         trainer.fit(model, data)
 
 
