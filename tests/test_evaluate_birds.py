@@ -109,7 +109,7 @@ def test_misclassified_birds_count_for_funnybirds_alone(birds, trained_birds, ev
     ("more", "message"),
     [
         (["--data.folder", "nowhere"], "nowhere"),
-        (["--data.normalise", "true"], "it was trained on colours in [0, 1]; use --data.normalise false"),
+        (["--data.normalise", "true"], "it was trained on colours in [0, 1], which these data are not; give another"),
         (["--model.checkpoint", "shapes-resnet18"], "the network tells 6 classes apart, the data has 12"),
     ],
 )

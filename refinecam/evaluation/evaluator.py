@@ -128,8 +128,8 @@ class Evaluator(L.LightningModule):
         if self._data is not None and self.normalise not in (None, asked):
             trained = "normalised images" if self.normalise else "colours in [0, 1]"
             raise InputError(
-                f"checkpoint: it was trained on {trained}; use --data.normalise {str(self.normalise).lower()}, or a "
-                "--model.checkpoint that was trained on this data"
+                f"checkpoint: it was trained on {trained}, which these data are not; give another --model.checkpoint "
+                f"or, with FunnyBirds, --data.normalise {str(self.normalise).lower()}"
             )
         for method in self.methods:
             method.layers(self.network)
