@@ -66,9 +66,9 @@ def load_network(checkpoint: str | Path, backbone: str | None = None, image_size
     return build_network(read_weights(checkpoint, backbone, image_size))
 
 
-def build_network(weights: Weights) -> nn.Module:
-    """The network of these weights, in eval mode."""
-    network = create_backbone(weights.backbone, False, weights.num_classes, weights.image_size)
+def build_network(weights: Weights, any_size: bool = False) -> nn.Module:
+    """The network of these weights, in eval mode; ``any_size`` as in :func:`create_backbone`."""
+    network = create_backbone(weights.backbone, False, weights.num_classes, weights.image_size, any_size)
     weights.load_into(network)
     return network.eval()
 

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refinecam.errors import InputError
-from refinecam.models.backbones import create_backbone
-from refinecam.models.checkpoints import read_weights
+from refinecam.models.checkpoints import build_network, read_weights
 
 
 class Hints(nn.Module):
@@ -91,9 +90,7 @@ def create_hints(teacher: str, student: nn.Module) -> Hints:
         weights = read_weights(teacher)
     except InputError as error:
         raise InputError(f"teacher: {str(error).removeprefix('checkpoint: ')}") from error
-    network = create_backbone(weights.backbone, False, weights.num_classes, weights.image_size, any_size=True)
-    weights.load_into(network)
-    return Hints(network, student, weights.normalise)
+    return Hints(build_network(weights, any_size=True), student, weights.normalise)
 
 
 def stage_maps(network: nn.Module, images: Tensor, stages: list[int]) -> tuple[Tensor, list[Tensor]]:
