@@ -88,9 +88,8 @@ def test_a_shape_can_be_seen():
     """Its colour differs from most of what it covers, even before a background of a few flat colours."""
     flat = np.full((256, 256, 3), 128, np.uint8)
     flat[:, ::2] = 90
-    drawings = [
-        ShapesDataset([Backgrounds([flat], 236)], JointTransform(224, 236), "train", 400).draw(i) for i in range(400)
-    ]
+    dataset = ShapesDataset([Backgrounds([flat], 236)], JointTransform(224, 236), "train", 400)
+    drawings = [dataset.draw(i) for i in range(400)]
     hidden = [(np.abs(d.background[d.mask[..., 0] == 1].astype(int) - d.colour) < 48).all(1).mean() for d in drawings]
     assert max(hidden) <= 0.25
     # and no more is asked than that: colours near those of the background are still drawn where one channel differs

@@ -75,7 +75,8 @@ def test_several_sources_of_backgrounds(page_folder):
 
 
 def test_a_source_named_twice_is_prepared_once_and_drawn_twice():
-    once, twice = (ShapesDataModule(image_size=48, backgrounds=["procedural"] * n, scenes=2) for n in (1, 2))
+    few = {"scenes": 2, "held_out_scenes": 2}
+    once, twice = (ShapesDataModule(image_size=48, backgrounds=["procedural"] * n, **few) for n in (1, 2))
     for module in (once, twice):
         module.setup("fit")
     first, second = twice.banks["train"]
@@ -158,7 +159,7 @@ def test_a_training_that_ends_within_its_curriculum_says_so(module, monkeypatch,
 
 
 def test_training_batches_are_bytes_and_become_what_the_transform_gives():
-    module = ShapesDataModule("resnet18", train_size=4, batch_size=4, scenes=2)
+    module = ShapesDataModule("resnet18", train_size=4, batch_size=4, scenes=2, held_out_scenes=2)
     module.setup("fit")
     batch = next(iter(module.train_dataloader()))
     assert batch["image"].dtype == batch["mask"].dtype == torch.uint8

@@ -46,7 +46,7 @@ def test_the_schedule_ends_with_the_training(limit, monkeypatch):
         limit_val_batches=0,
     )
     monkeypatch.setattr(Timer, "time_elapsed", lambda self, stage=None: 2.0 * trainer.global_step)  # 2 seconds a step
-    data = ShapesDataModule("resnet18", image_size=128, train_size=4, batch_size=2, scenes=2)
+    data = ShapesDataModule("resnet18", image_size=128, train_size=4, batch_size=2, scenes=2, held_out_scenes=2)
     trainer.fit(Classifier("resnet18", pretrained=False), data)
     assert shares == [0.0, 0.25, 0.5, 0.75]
 
@@ -55,7 +55,7 @@ def test_the_schedule_ends_with_the_training(limit, monkeypatch):
 def test_training_in_another_precision(precision):
     options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = L.Trainer(max_steps=1, limit_val_batches=0, precision=precision, **options)
-    data = ShapesDataModule("resnet18", image_size=128, train_size=2, batch_size=2, scenes=2)
+    data = ShapesDataModule("resnet18", image_size=128, train_size=2, batch_size=2, scenes=2, held_out_scenes=2)
     trainer.fit(Classifier("resnet18", pretrained=False), data)
     assert trainer.global_step == 1
 
@@ -83,7 +83,8 @@ def trained_briefly(compile, learning_rate=1e-4, teacher=None):
     curriculum = [CropStage(32, 1), CropStage(40, 1)]
     options = {"compile": compile, "learning_rate": learning_rate, "teacher": teacher}
     model = Classifier("resnet18", pretrained=False, **options)
-    data = ShapesDataModule("resnet18", train_size=8, batch_size=4, val_size=2, scenes=2, curriculum=curriculum)
+    sizes = {"train_size": 8, "batch_size": 4, "val_size": 2, "scenes": 2, "held_out_scenes": 2}
+    data = ShapesDataModule("resnet18", curriculum=curriculum, **sizes)
     trainer = L.Trainer(
         max_epochs=2,
         accelerator="cpu",

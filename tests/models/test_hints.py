@@ -47,7 +47,8 @@ def fitted(teacher, steps=6, ckpt_path=None):
         limit_val_batches=0,
         log_every_n_steps=1,
     )
-    data = ShapesDataModule("convnext_atto", image_size=64, train_size=24, batch_size=4, scenes=2, imputed=0)
+    sizes = {"train_size": 24, "batch_size": 4, "scenes": 2, "held_out_scenes": 2}
+    data = ShapesDataModule("convnext_atto", image_size=64, imputed=0, **sizes)
     trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=True)
     return model, logged
 
