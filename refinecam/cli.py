@@ -95,7 +95,10 @@ class _CLI(LightningCLI):
     examples = ""
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Say in one line what is wrong, instead of after a hundred lines of usage."""
+        """Begin the help with the own options; say in one line what is wrong, instead of after hundreds of help."""
+        parser.usage = "%(prog)s --config FILE [--model.NAME VALUE] [--data.NAME VALUE] [--trainer.NAME VALUE] ..."
+        of_lightning = [(parser.groups or {}).get(name) for name in ("trainer", "checkpoint", "last_checkpoint")]
+        parser._action_groups = sorted(parser._action_groups, key=lambda group: group in of_lightning)
         try:
             super().parse_arguments(parser, args)
         except argparse.ArgumentError as error:
@@ -133,7 +136,7 @@ class TrainCLI(_CLI):
     """Train a classifier on the shapes or on FunnyBirds, then test its best checkpoint."""
 
     examples = (
-        "For example: train.py --config configs/train/demo.yaml --data.train_size 1280; with --print_config it shows "
+        "For example: train.py --config configs/train/demo.yaml --data.train_size 1280. With --print_config it shows "
         "every value instead."
     )
 
@@ -172,7 +175,7 @@ class EvaluateCLI(_CLI):
     """Score a classifier and attribution methods on the test set."""
 
     examples = (
-        "For example: evaluate.py --config configs/evaluate/shapes.yaml --data.test_size 20 --output runs/mine; with "
+        "For example: evaluate.py --config configs/evaluate/shapes.yaml --data.test_size 20 --output runs/mine. With "
         "--print_config it shows every value instead."
     )
 
@@ -205,7 +208,7 @@ def _build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_d
         auto_configure_optimizers=False,  # the module has its own
         save_config_kwargs={"overwrite": True},
         trainer_defaults=trainer_defaults,
-        parser_kwargs={"description": cli.__doc__, "epilog": cli.examples, "exit_on_error": False},
+        parser_kwargs={"description": f"{cli.__doc__} {cli.examples}", "exit_on_error": False},
     )
 
 

@@ -233,3 +233,8 @@ def test_help_teaches(program):
     done = subprocess.run([sys.executable, program, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--data.backgrounds" in done.stdout
     assert "folder of images, searched recursively" in done.stdout
+    places = [
+        done.stdout.index(f"\n  --{name}") for name in ("model.checkpoint", "data.backgrounds", "trainer.strategy")
+    ]
+    assert places == sorted(places)  # the own options first
+    assert done.stdout.index("For example:") < places[0]
