@@ -1,7 +1,7 @@
 """How often the classifier is right, for which images, and whether it looks at the right thing."""
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import nan, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,9 @@ TOLERANCE = 0.02
 
 
 class AccuracyRow(NamedTuple):
-    """Accuracy over a group of images; ``low`` and ``high`` are None where nothing particular is expected."""
+    """Accuracy over a group of images, NaN if there are too few to tell; ``low`` and ``high`` are None where nothing
+    particular is expected.
+    """
 
     group: str
     name: str
@@ -56,7 +58,7 @@ def accuracy_rows(predictions: pd.DataFrame, classes: Sequence[str], expected: M
     A control is as expected if its accuracy is within three standard errors of chance, or within two points of the
     images' own accuracy. A factor must not tell the label: for the second half of the images it is told from the 25
     images of the first half that have the nearest values, and that may be right three standard errors more often than
-    chance at most.
+    chance at most. Where the half has fewer images, nothing is told: the row has 0 images.
 
     Args:
         predictions: the rows of :func:`prediction_rows`.
@@ -81,10 +83,13 @@ def accuracy_rows(predictions: pd.DataFrame, classes: Sequence[str], expected: M
         if column.startswith(CONTROL):
             name = column.removeprefix(CONTROL)
             rows.append(_row("control", name, label == values.to_numpy(), limits.get(expected.get(name, ""))))
-        elif column.startswith(FACTOR) and half >= NEIGHBOURS:
+        elif column.startswith(FACTOR):
+            name = column.removeprefix(FACTOR)
+            if half < NEIGHBOURS:
+                rows.append(AccuracyRow("told from", name, 0, nan, None, None))
+                continue
             told = nearest_neighbours(np.array(values.tolist()), label, half) == label[half:]
-            limit = chance + _three_errors(chance, len(told))
-            rows.append(_row("told from", column.removeprefix(FACTOR), told, (0, limit)))
+            rows.append(_row("told from", name, told, (0, chance + _three_errors(chance, len(told)))))
     return rows
 
 
@@ -119,7 +124,8 @@ def accuracy_markdown(rows: Sequence[AccuracyRow]) -> str:
     for row in rows:
         verdict = {None: "", True: "yes", False: "**no**"}[row.as_expected]
         expected = "" if row.low is None else f"{row.low:.1%} to {row.high:.1%}"
-        lines.append(f"| {row.group} | {row.name} | {row.images} | {row.accuracy:.1%} | {expected} | {verdict} |")
+        accuracy = f"{row.accuracy:.1%}" if row.images else f"needs {2 * NEIGHBOURS} images"
+        lines.append(f"| {row.group} | {row.name} | {row.images} | {accuracy} | {expected} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 

@@ -60,7 +60,9 @@ def write_report(
     written = ["predictions.parquet", "accuracy.csv"]
     accuracy_data(accuracy).to_csv(results.folder / "accuracy.csv", index=False)
     texts = {"accuracy": f"{heading}\n\n{accuracy_markdown(accuracy)}"}
-    values = {f"accuracy/{' '.join(filter(None, (row.group, row.name)))}": row.accuracy for row in accuracy}
+    values = {
+        f"accuracy/{' '.join(filter(None, (row.group, row.name)))}": row.accuracy for row in accuracy if row.images
+    }
     figure = None
     if rows:
         warn_of_unscored(rows)

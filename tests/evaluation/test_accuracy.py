@@ -95,6 +95,14 @@ def test_written_forms(predictions):
     assert "| told from | colour | 300 | 100.0% | 0.0% to 41.5% | **no** |" in text
 
 
+def test_too_few_images_for_a_factor_are_said(predictions):
+    *_, place, colour = accuracy_rows(predictions[:49], ["a", "b", "c"], {})
+    assert (place.name, place.images, place.as_expected) == ("place", 0, None)
+    assert np.isnan(colour.accuracy)
+    assert "| told from | colour | 0 | needs 50 images |  |  |" in accuracy_markdown([colour])
+    assert accuracy_rows(predictions[:50], ["a", "b", "c"], {})[-1].images == 25
+
+
 def test_data_without_bands_controls_and_factors():
     batch = {"index": torch.arange(4), "label": torch.tensor([0, 1, 1, 0])}
     rows = prediction_rows(batch, torch.tensor([0, 1, 0, 0]), {}, ())
