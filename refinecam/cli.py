@@ -95,8 +95,9 @@ class _CLI(LightningCLI):
     examples = ""
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Begin the help with the own options; say in one line what is wrong, instead of after hundreds of help."""
-        parser.usage = "%(prog)s --config FILE [--model.NAME VALUE] [--data.NAME VALUE] [--trainer.NAME VALUE] ..."
+        """Show the own options before Lightning's; end wrong input with one line."""
+        parser.usage = "%(prog)s [--config FILE] [--model.NAME VALUE] [--data.NAME VALUE] [--trainer.NAME VALUE] ..."
+        # Help has the groups as they were added: three hundred lines of Lightning's Trainer first.
         of_lightning = [(parser.groups or {}).get(name) for name in ("trainer", "checkpoint", "last_checkpoint")]
         parser._action_groups = sorted(parser._action_groups, key=lambda group: group in of_lightning)
         try:
@@ -136,8 +137,8 @@ class TrainCLI(_CLI):
     """Train a classifier on the shapes or on FunnyBirds, then test its best checkpoint."""
 
     examples = (
-        "For example: train.py --config configs/train/demo.yaml --data.train_size 1280. With --print_config it shows "
-        "every value instead."
+        "With --print_config it shows every value instead. For example: train.py --config configs/train/demo.yaml "
+        "--data.train_size 1280"
     )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -175,8 +176,8 @@ class EvaluateCLI(_CLI):
     """Score a classifier and attribution methods on the test set."""
 
     examples = (
-        "For example: evaluate.py --config configs/evaluate/shapes.yaml --data.test_size 20 --output runs/mine. With "
-        "--print_config it shows every value instead."
+        "With --print_config it shows every value instead. For example: evaluate.py --config "
+        "configs/evaluate/shapes.yaml --data.test_size 20 --output runs/mine"
     )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

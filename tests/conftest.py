@@ -71,12 +71,7 @@ def backbones():
     networks = {}
     for name in BACKBONES:
         torch.manual_seed(0)
-        network = create_backbone(name, pretrained=False, num_classes=6, image_size=SIZE).eval()
-        # grad-cam takes the gradients of all weights too, which is most of its time. Those of the first layer, below
-        # all others, and of the head, for its second derivatives, are enough.
-        for parameter in list(network.parameters())[1:-2]:
-            parameter.requires_grad_(False)
-        networks[name] = network
+        networks[name] = create_backbone(name, pretrained=False, num_classes=6, image_size=SIZE).eval()
     return networks
 
 

@@ -16,8 +16,15 @@ TOLERANCE = 0.02
 
 
 class AccuracyRow(NamedTuple):
-    """Accuracy over a group of images, NaN if there are too few to tell; ``low`` and ``high`` are None where nothing
-    particular is expected.
+    """Accuracy over a group of images.
+
+    Attributes:
+        group: of rows.
+        name: of the row in its group.
+        images: how many; 0 where there were too few to tell.
+        accuracy: NaN where there are 0 images.
+        low: least accuracy that is expected; None where nothing particular is.
+        high: greatest, likewise.
     """
 
     group: str
@@ -58,7 +65,7 @@ def accuracy_rows(predictions: pd.DataFrame, classes: Sequence[str], expected: M
     A control is as expected if its accuracy is within three standard errors of chance, or within two points of the
     images' own accuracy. A factor must not tell the label: for the second half of the images it is told from the 25
     images of the first half that have the nearest values, and that may be right three standard errors more often than
-    chance at most. Where the half has fewer images, nothing is told: the row has 0 images.
+    chance at most. Where the half has fewer images, nothing is told: the row has 0 images and its accuracy is NaN.
 
     Args:
         predictions: the rows of :func:`prediction_rows`.

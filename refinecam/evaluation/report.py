@@ -60,9 +60,8 @@ def write_report(
     written = ["predictions.parquet", "accuracy.csv"]
     accuracy_data(accuracy).to_csv(results.folder / "accuracy.csv", index=False)
     texts = {"accuracy": f"{heading}\n\n{accuracy_markdown(accuracy)}"}
-    values = {
-        f"accuracy/{' '.join(filter(None, (row.group, row.name)))}": row.accuracy for row in accuracy if row.images
-    }
+    told = [row for row in accuracy if row.images]  # the others have no accuracy to log
+    values = {f"accuracy/{' '.join(filter(None, (row.group, row.name)))}": row.accuracy for row in told}
     figure = None
     if rows:
         warn_of_unscored(rows)

@@ -53,6 +53,14 @@ class TestContract:
         if getattr(cam, "stage", None) == -1:
             cam.stage = "deep"
 
+    @pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
+    def _threads(self, request):
+        before = torch.get_num_threads()
+        torch.set_num_threads(request.param)
+        yield
+        torch.set_num_threads(before)
+
+    @pytest.mark.usefixtures("_threads")
     def test_batch_equals_its_samples(self, cam, tiny_net, images, targets):
         together = cam(tiny_net, images, targets)
         alone = torch.cat([cam(tiny_net, images[i : i + 1], targets[i : i + 1]) for i in range(len(images))])

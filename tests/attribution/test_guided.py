@@ -1,3 +1,5 @@
+import copy
+
 import captum.attr
 import pytest
 import torch
@@ -15,7 +17,8 @@ def batch():
 
 
 def without_in_place(network):
-    """Captum's hooks refuse in-place modules."""
+    """A copy for captum, whose hooks refuse in-place modules."""
+    network = copy.deepcopy(network)
     for module in network.modules():
         if isinstance(module, torch.nn.ReLU):
             module.inplace = False
