@@ -17,7 +17,7 @@ $(STAMP): setup.cfg pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP)  ## fine-tune the shipped ResNet18 on shapes, score CAMs and RefineCAM (4 to 11 minutes on 2 cores)
+demo: $(STAMP)  ## fine-tune the shipped ResNet18 on shapes, score CAMs and RefineCAM (4 to 15 minutes on 2 cores)
 	$(RUN) train.py --config configs/train/demo.yaml
 	$(RUN) evaluate.py --config configs/evaluate/demo.yaml
 	@echo "Figure:      runs/demo/evaluation/maps.png"

@@ -84,7 +84,7 @@ def _check_data_follow_the_model(found: dict[str, list[Any]]) -> None:
 def _one_line(message: str, options: Sequence[str]) -> str:
     """What jsonargparse says of a wrong argument, with the options whose names are close to one that is not there."""
     lines = [re.sub(r"<class '(\w+)'>", r"\1", line.strip(" -")) for line in message.splitlines()]
-    line = "; ".join(line for line in lines if line and not line.startswith(REPETITIONS))
+    line = "; ".join(line for line in lines if line and "Namespace(" not in line and not line.startswith(REPETITIONS))
     line = re.sub(r'^Parser key "([^"]+)":[; ]*', r"\1: ", line)
     unknown = re.search(r"unrecognized arguments: (--[^ =]+)", line)
     close = difflib.get_close_matches(unknown[1], options, n=3) if unknown else []

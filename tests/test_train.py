@@ -12,6 +12,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from refinecam import cli
 from refinecam.cli import run, train
+from refinecam.data import CropStage
 from refinecam.errors import InputError
 from refinecam.models import Classifier
 from tests.command_lines import ROOT, read_events, train_args
@@ -110,6 +111,13 @@ def test_configs_build_a_network_that_takes_their_images(config, birds):
         assert logits.shape == (2, len(parts.datamodule.classes))
 
 
+def test_another_curriculum_leaves_nothing_of_the_one_in_the_config(tmp_path):
+    (tmp_path / "mine.yaml").write_text("data: {curriculum: [{crop: 48, epochs: 4, fill: true, train_size: 640}]}")
+    args = ["--config", str(tmp_path / "mine.yaml"), "--data.curriculum", "[{crop: 64, epochs: 2}]"]
+    args += ["--model.pretrained", "false", "--trainer.logger", "false"]
+    assert cli._build(cli.TrainCLI, Classifier, args).datamodule.curriculum == (CropStage(64, 2),)
+
+
 @pytest.mark.parametrize(("name", "value"), [("image_size", 64), ("backbone", "vgg11")])
 def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
     (tmp_path / "mine.yaml").write_text(f"data: {{{name}: {value}, train_size: 8}}")
@@ -136,6 +144,10 @@ def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
             "Group 'model' does not accept option 'methods'; --help",
         ),
         (["--data.train_size", "many"], "data.train_size: Expected a int. Got value: many"),
+        (
+            ["--data.curriculum", "[{crop: 32}]"],
+            "data.curriculum: the following arguments are required: epochs; --help",
+        ),
         (["--data.curriculum", "[{corp: 4, epochs: 1}]"], "data.curriculum: Option 'corp' is not accepted"),
         (["--trainer.max_time", "00:30:00"], "trainer.max_time: expected days:hours:minutes:seconds"),
         (["--trainer.reload_dataloaders_every_n_epochs", "0"], "curriculum: crops change between epochs"),

@@ -84,7 +84,7 @@ class ShapesDataModule(L.LightningDataModule):
         held_out_scenes: int = 64,
         imputed: float = 0.5,
         augment: bool = True,
-        curriculum: list[CropStage] | None = None,
+        curriculum: tuple[CropStage, ...] | None = None,  # jsonargparse would merge a list with that of the config
         controls: bool = False,
         seed: int = 0,
     ) -> None:
@@ -110,7 +110,7 @@ class ShapesDataModule(L.LightningDataModule):
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
         self.batch_size, self.num_workers, self.controls = batch_size, num_workers, controls
         self.bands = _as_bands(bands) or BANDS
-        self.curriculum = curriculum or []
+        self.curriculum = tuple(curriculum or ())
         self.pictures: dict[str, dict[str, list[Image]]] = {}
         self.banks: dict[str, list[Backgrounds]] = {}
 
