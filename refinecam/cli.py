@@ -13,6 +13,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 import yaml
+from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -91,6 +92,10 @@ def _one_line(message: str, options: Sequence[str]) -> str:
     return f"{line}; close to it: {', '.join(close)}" if close else f"{line}; --help lists what there is"
 
 
+class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Leaves the example on a line of its own, to be copied."""
+
+
 class _CLI(LightningCLI):
     examples = ""
 
@@ -98,8 +103,10 @@ class _CLI(LightningCLI):
         """Show the own options before Lightning's; end wrong input with one line."""
         parser.usage = "%(prog)s [--config FILE] [--model.NAME VALUE] [--data.NAME VALUE] [--trainer.NAME VALUE] ..."
         # Help has the groups as they were added: three hundred lines of Lightning's Trainer first.
-        of_lightning = [(parser.groups or {}).get(name) for name in ("trainer", "checkpoint", "last_checkpoint")]
-        parser._action_groups = sorted(parser._action_groups, key=lambda group: group in of_lightning)
+        last = [(parser.groups or {}).get(name) for name in ("checkpoint", "trainer", "last_checkpoint")]
+        parser._action_groups = sorted(
+            parser._action_groups, key=lambda group: last.index(group) + 1 if group in last else 0
+        )
         try:
             super().parse_arguments(parser, args)
         except argparse.ArgumentError as error:
@@ -137,8 +144,8 @@ class TrainCLI(_CLI):
     """Train a classifier on the shapes or on FunnyBirds, then test its best checkpoint."""
 
     examples = (
-        "With --print_config it shows every value instead. For example: train.py --config configs/train/demo.yaml "
-        "--data.train_size 1280"
+        "For example:\n\n    python train.py --config configs/train/demo.yaml --data.train_size 1280\n\n"
+        "README.md says what each of configs/train is; --print_config prints every value and does nothing else."
     )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -176,8 +183,9 @@ class EvaluateCLI(_CLI):
     """Score a classifier and attribution methods on the test set."""
 
     examples = (
-        "With --print_config it shows every value instead. For example: evaluate.py --config "
-        "configs/evaluate/shapes.yaml --data.test_size 20 --output runs/mine"
+        "For example:\n\n"
+        "    python evaluate.py --config configs/evaluate/shapes.yaml --data.test_size 20 --output runs/mine\n\n"
+        "README.md says what each of configs/evaluate is; --print_config prints every value and does nothing else."
     )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -209,7 +217,11 @@ def _build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_d
         auto_configure_optimizers=False,  # the module has its own
         save_config_kwargs={"overwrite": True},
         trainer_defaults=trainer_defaults,
-        parser_kwargs={"description": f"{cli.__doc__} {cli.examples}", "exit_on_error": False},
+        parser_kwargs={
+            "description": f"{cli.__doc__} {cli.examples}",
+            "formatter_class": _HelpFormatter,
+            "exit_on_error": False,
+        },
     )
 
 

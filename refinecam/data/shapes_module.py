@@ -61,7 +61,8 @@ class ShapesDataModule(L.LightningDataModule):
         held_out_scenes: number of them for validation, and again for the test.
         imputed: share of backgrounds with regions imputed like ROAD's.
         augment: turn, zoom and recolour the training backgrounds.
-        curriculum: views around the shape for the first epochs, usually the smallest first; whole images follow.
+        curriculum: views around the shape for the first epochs, usually the smallest first; whole images follow. A
+            list of stages such as ``{crop: 64, epochs: 4}``; --data.curriculum.help has what else they take.
         controls: add to the test batches the images and factors that tell whether a network looks at the shape.
         seed: seed of every draw.
     """
