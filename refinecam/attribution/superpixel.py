@@ -90,7 +90,8 @@ class SuperpixelMethod(AttributionMethod):
             perturbations_per_eval=self.chunk or default_chunk(image),
             return_input_shape=False,
         )
-        return weights[0].abs()[index] * (torch.nan if any(broken) else 1)
+        # Captum fits its model on the CPU and leaves the weights there.
+        return weights[0].to(index.device).abs()[index] * (torch.nan if any(broken) else 1)
 
     @abstractmethod
     def explainer(self, logit: Callable[[Tensor], Tensor]) -> captum.attr.Lime | captum.attr.KernelShap:
