@@ -1,13 +1,19 @@
 """Backbones from timm, by name."""
 
+from itertools import product
 from typing import Any
 
 import timm
+import torch
 from timm.models.convnext import ConvNeXtBlock
+from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from torch import nn
 
 from refinecam.errors import InputError
 from refinecam.network import check_backbone
+
+DIRECTIONS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, 1), (-1, 1), (1, -1))
+"""Neighbours of a place, (rows, columns) away; opposite ones follow each other."""
 
 
 def create_backbone(
@@ -57,12 +63,34 @@ def create_backbone(
         ) from error
 
 
-def open_layer_scales(network: nn.Module) -> None:
-    """Let the blocks of a ConvNeXt that has no weights yet take part from the first step.
+def open_blocks(network: nn.Module) -> None:
+    """Let the blocks of a ConvNeXt or a Swin that has no weights yet take part from the first step.
 
-    Their layer scales start at 1e-6, which lets very deep networks learn at all; 18 blocks only lose time by it: at
-    batches of 32, the first 200 steps taught a ConvNeXt-Tiny clearly less than with scales of 1.
+    timm's start is one for very deep networks; these only lose time by it. A ConvNeXt's layer scales are 1e-6: at
+    batches of 32, the first 200 steps taught a ConvNeXt-Tiny clearly less than with scales of 1. The linear layers of a
+    Swin's blocks are so small that each hands on what it gets, and its heads look everywhere alike: only the table of
+    relative positions can tell them where a neighbour is, and in a thousand steps AdamW moves an entry by no more than
+    a thousand learning rates. Here each head starts with its look at one place near by, as in ConViT (d'Ascoli et al.,
+    ICML 2021).
     """
+    heads = 0
     for block in network.modules():
         if isinstance(block, ConvNeXtBlock) and block.gamma is not None:
             nn.init.ones_(block.gamma)
+        if isinstance(block, SwinTransformerBlock):
+            for layer in block.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.xavier_uniform_(layer.weight)
+            _look_around(block.attn, heads)
+            heads += block.attn.num_heads
+
+
+def _look_around(attention: WindowAttention, first: int) -> None:
+    """Let the heads, of which ``first`` is the first one's number, look in all directions, and then farther."""
+    rows, columns = attention.window_size
+    offsets = torch.tensor(list(product(range(1 - rows, rows), range(1 - columns, columns))))
+    for head in range(attention.num_heads):
+        distance = 1 + head // len(DIRECTIONS)
+        place = distance * torch.tensor(DIRECTIONS[(first + head) % len(DIRECTIONS)])
+        bias = -(offsets - place).square().sum(1)  # a place beside it gets 1 less: others are still seen
+        attention.relative_position_bias_table.data[:, head] = bias.float()

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassAccuracy
 
 from refinecam.errors import InputError, check_range
-from refinecam.models.backbones import create_backbone, open_layer_scales
+from refinecam.models.backbones import create_backbone, open_blocks
 from refinecam.models.checkpoints import read_weights
 from refinecam.models.hints import create_hints, stage_maps
 
@@ -68,7 +68,7 @@ class Classifier(L.LightningModule):
         if checkpoint is not None:
             read_weights(checkpoint, backbone).load_into(network)
         elif not pretrained:
-            open_layer_scales(network)
+            open_blocks(network)
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
         self.hints = create_hints(teacher, network) if teacher is not None else None
         self.train_accuracy = _accuracy(num_classes)

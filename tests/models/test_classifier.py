@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Timer
 from safetensors.torch import save_file
+from torch import nn
 
 from refinecam.data import CropStage, ShapesDataModule
 from refinecam.models import Classifier, create_backbone
@@ -75,6 +76,28 @@ def test_layer_scales_are_open_where_no_weights_are_given(tmp_path):
         {"backbone": "convnext_tiny", "num_classes": "6", "image_size": "", "normalise": "True"},
     )
     assert torch.equal(scales(Classifier("convnext_tiny", checkpoint=str(path)).network), scales(closed))
+
+
+def test_heads_of_a_swin_look_around_where_no_weights_are_given():
+    name = "swin_tiny_patch4_window7_224"
+    network = Classifier(name, pretrained=False).network
+    index = torch.stack(torch.meshgrid(torch.arange(7), torch.arange(7), indexing="ij")).flatten(1)
+    seen = set()
+    for stage in network.layers:
+        for block in stage.blocks:
+            attention = block.attn
+            look = attention.relative_position_bias_table[attention.relative_position_index[24]].softmax(0)
+            shift = index[:, look.argmax(0)] - index[:, 24:25]  # of the middle's look, by head
+            assert shift.abs().amax(0).ge(1).all()
+            assert shift.abs().max() <= 3
+            assert look.amax(0).lt(0.6).all()  # none at one place alone
+            seen |= {tuple(place) for place in shift.T.tolist()}
+    assert {(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1)} < seen
+
+    def spreads(swin):
+        return [layer.weight.std().item() for layer in swin.layers[0].modules() if isinstance(layer, nn.Linear)]
+
+    assert min(spreads(network)) > 2 * max(spreads(create_backbone(name, False, 6)))
 
 
 def trained_briefly(compile, learning_rate=1e-4, teacher=None):
