@@ -1,10 +1,11 @@
 import warnings
 from types import SimpleNamespace
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
-from lightning import Trainer
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from refinecam.data import CropStage, ShapesDataModule
 from refinecam.data.shapes import BANDS, ShapesDataset
@@ -49,6 +50,38 @@ def test_curriculum_grows_and_never_repeats_a_sample(module):
     assert [len(s.bands) for s in sets] == [3] * 5
     assert sets[2].bands == ((20, 25), (20, 25), (40, 50))
     assert sets[1].bands == sets[3].bands == BANDS
+
+
+class Watch(L.LightningModule):
+    """Notes what it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = torch.nn.Linear(1, 1), []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append((batch["image"].shape[-1], batch["index"].tolist()))
+        return self.layer.weight.sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_a_training_sees_the_samples_in_their_order_and_its_workers_stay_for_a_stage(module, monkeypatch):
+    started, start = [], _MultiProcessingDataLoaderIter.__init__
+    monkeypatch.setattr(
+        _MultiProcessingDataLoaderIter, "__init__", lambda self, loader: started.append(loader) or start(self, loader)
+    )
+    module.num_workers = 2
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = L.Trainer(max_epochs=5, limit_val_batches=0, reload_dataloaders_every_n_epochs=1, **options)
+    trainer.fit(model := Watch(), module)
+    # an epoch's last samples, too few for a batch of 4, are left out
+    ends = [range(0, 16), range(18, 34), range(36, 48), range(48, 60), range(60, 72)]
+    assert [size for size, _ in model.seen] == 8 * [24] + 3 * [32] + 6 * [48]
+    assert [i for _, batch in model.seen for i in batch] == [i for samples in ends for i in samples]
+    assert len(started) == 3  # two stages and the whole images
+    assert module._loader is None
 
 
 def test_scenes_of_the_splits_differ(module):
@@ -96,7 +129,7 @@ def test_controls_are_in_test_batches_only():
 
 
 def test_a_curriculum_without_whole_images_is_warned_about(module, monkeypatch):
-    module.trainer = Trainer(max_epochs=3, logger=False, enable_checkpointing=False)
+    module.trainer = L.Trainer(max_epochs=3, logger=False, enable_checkpointing=False)
     with pytest.warns(UserWarning, match="no whole image will be trained on"):
         module._check_curriculum()
     module.trainer = None
