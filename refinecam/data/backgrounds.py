@@ -35,8 +35,8 @@ class Backgrounds:
     They are solved for once, here, because a sample must not cost more than its drawing.
 
     Args:
-        pictures: RGB images of any size; each is scaled until its shorter side is ``canvas``. They are prepared by up
-            to as many processes as PyTorch has threads, each of which gets the pictures of its share by their index.
+        pictures: RGB images of any size; each is scaled until its shorter side is ``canvas``. Many are prepared by as
+            many processes as PyTorch has threads, each of which gets the pictures of its share by their index.
         canvas: side of the square views.
         imputed: share of views that show an imputed version.
         versions: imputed versions made of each picture, with Perlin-shaped regions over 20 to 70% of it.
@@ -61,18 +61,22 @@ class Backgrounds:
         self.canvas, self.imputed, self.augment = canvas, imputed, augment
         prepared = _Prepared(pictures, canvas, versions if imputed else 0, seed, split)
         threads = torch.get_num_threads()
-        # Even one is better than this process with its threads: solvers of so little work, of two trainings that start
-        # on the same machine, wait for each other's threads and get nowhere.
-        processes = max(1, min(threads, len(pictures) // PICTURES_A_PROCESS)) if threads > 1 else 0
+        processes = min(threads, len(pictures) // PICTURES_A_PROCESS)
         loader = DataLoader(
             prepared,
             batch_size=None,
-            num_workers=prepare_workers(processes),
+            num_workers=prepare_workers(processes if processes > 1 else 0),
             collate_fn=_unchanged,
             generator=torch.Generator(),  # the global one stays as it is
         )
         hidden = getattr(rank_zero_only, "rank", 0) != 0
-        found = list(track(loader, f"Preparing backgrounds ({split})", total=len(pictures), disable=hidden))
+        # Solvers of so little work wait for each other's threads: of two trainings that start on the same machine, each
+        # with a thread for every core, neither gets anywhere.
+        torch.set_num_threads(1)
+        try:
+            found = list(track(loader, f"Preparing backgrounds ({split})", total=len(pictures), disable=hidden))
+        finally:
+            torch.set_num_threads(threads)
         self.pictures = [picture for picture, _ in found]
         self.versions = [imputed for _, imputed in found]
 

@@ -32,26 +32,15 @@ class UnpaddedDistributedSampler(DistributedSampler):
         return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
 
 
-class StretchSampler(UnpaddedDistributedSampler):
-    """Deals the next stretch of a long data set in every epoch, as if each were a data set of its own.
+class LazyLoader(DataLoader):
+    """Starts its workers when the first batch is asked for.
 
-    So one loader, whose workers stay, shows new samples in every epoch.
-
-    Args:
-        dataset: what is dealt of a stretch, from its start.
-        num_replicas: processes.
-        rank: which one this is.
-        stretch: samples from the start of one stretch to that of the next.
-        first_epoch: epoch of the first stretch.
+    Lightning asks for an iterator when it gets a loader and for another when the epoch begins: workers would start
+    twice in every epoch, and what the first ones drew would be thrown away.
     """
 
-    def __init__(self, dataset: Sized, num_replicas: int, rank: int, stretch: int, first_epoch: int = 0) -> None:
-        super().__init__(dataset, num_replicas, rank)
-        self.stretch, self.first_epoch = stretch, first_epoch
-
-    def __iter__(self) -> Iterator[int]:
-        start = (self.epoch - self.first_epoch) * self.stretch
-        return (start + index for index in super().__iter__())
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
 
 
 def evaluation_loader(
@@ -68,40 +57,35 @@ def evaluation_loader(
     Raises:
         InputError: if there are more processes than samples.
     """
-    world, rank = _processes(len(dataset))  # type: ignore[arg-type]
+    world, rank = _processes(dataset)
     sampler = UnpaddedDistributedSampler(dataset, world, rank)  # type: ignore[arg-type]
     options = _workers(num_workers, persistent=False)
     return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=collate_fn, **options)
 
 
 def training_loader(
-    dataset: Dataset, batch_size: int, num_workers: int = 0, stretch: int | None = None, first_epoch: int = 0
+    dataset: Dataset, batch_size: int, num_workers: int = 0, shuffle: bool = False, persistent: bool = False
 ) -> DataLoader:
-    """Loader of whole batches, as many for each process, in which no sample is twice; its workers stay.
+    """Loader of whole batches, as many for each process, in which no sample is twice.
 
-    Processes must take the same number of steps, so up to a batch for each of them is left out at the end of an epoch;
-    where there is less than a batch for each, the batches are smaller.
+    Processes must take the same number of steps, so up to a batch for each of them is left out at the end; where there
+    is less than a batch for each, the batches are smaller.
 
     Args:
         dataset: its samples are dealt to the processes in turn.
         batch_size: of each process.
         num_workers: processes that draw samples.
-        stretch: samples of an epoch, in their order; each epoch has the next ones of a data set long enough. None: all
-            of them, in another order in every epoch.
-        first_epoch: the epoch of the first stretch.
+        shuffle: another order in every epoch.
+        persistent: keep the workers between epochs.
 
     Raises:
         InputError: if there are more processes than samples.
     """
-    size = len(dataset) if stretch is None else stretch  # type: ignore[arg-type]
-    world, rank = _processes(size)
-    count = size // world * world
-    if stretch is None:
-        sampler = UnpaddedDistributedSampler(range(count), world, rank, shuffle=True)
-    else:
-        sampler = StretchSampler(range(count), world, rank, stretch, first_epoch)
-    options = _workers(num_workers, persistent=True)
-    return DataLoader(dataset, batch_size, sampler=sampler, drop_last=count // world >= batch_size, **options)
+    world, rank = _processes(dataset)
+    count = len(dataset) // world * world  # type: ignore[arg-type]
+    sampler = UnpaddedDistributedSampler(range(count), world, rank, shuffle)
+    options = _workers(num_workers, persistent)
+    return LazyLoader(dataset, batch_size, sampler=sampler, drop_last=count // world >= batch_size, **options)
 
 
 def prepare_workers(count: int) -> int:
@@ -121,10 +105,11 @@ def _workers(count: int, persistent: bool) -> dict[str, Any]:
     return {"num_workers": prepare_workers(count), **options}
 
 
-def _processes(count: int) -> tuple[int, int]:
-    """How many processes share ``count`` samples, and which one this is."""
+def _processes(dataset: Dataset) -> tuple[int, int]:
+    """How many processes there are, and which one this is."""
     distributed = is_available() and is_initialized()
     world, rank = (get_world_size(), get_rank()) if distributed else (1, 0)
+    count = len(dataset)  # type: ignore[arg-type]
     if count < world:
         raise InputError(f"{count} samples cannot be dealt to {world} processes: use at most {count} --trainer.devices")
     return world, rank

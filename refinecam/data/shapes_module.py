@@ -17,8 +17,6 @@ from refinecam.data.transforms import JointTransform
 from refinecam.errors import InputError, check_counts, check_not_negative
 
 PROCEDURAL = "procedural"
-ENDLESS = 10**6
-"""Epochs of whole images; no training has as many."""
 STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
@@ -116,7 +114,6 @@ class ShapesDataModule(L.LightningDataModule):
         self.curriculum = tuple(curriculum or ())
         self.pictures: dict[str, dict[str, list[Image]]] = {}
         self.banks: dict[str, list[Backgrounds]] = {}
-        self._loader: tuple[int, DataLoader] | None = None  # of the stage whose first epoch it is
 
     def setup(self, stage: str) -> None:
         """Read or draw the backgrounds of the splits that ``stage`` needs."""
@@ -132,7 +129,6 @@ class ShapesDataModule(L.LightningDataModule):
                 banks = {source: self._bank(source, split) for source in dict.fromkeys(self.sources)}
                 self.banks[split] = [banks[source] for source in self.sources]  # a source named twice is drawn twice
         if stage == "fit":
-            self._loader = None
             self._check_curriculum()
 
     def _bank(self, source: str, split: str) -> Backgrounds:
@@ -152,7 +148,6 @@ class ShapesDataModule(L.LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """Say if a training, by the clock or interrupted, did not come to the end of its curriculum."""
-        self._loader = None
         total = sum(stage.epochs for stage in self.curriculum)
         if stage != "fit" or not self.trainer or 0 < (self.trainer.max_epochs or 0) <= total:
             return  # if the last, then it was said at the start
@@ -175,49 +170,30 @@ class ShapesDataModule(L.LightningDataModule):
             raise InputError(f"setup: the backgrounds for {split} are not there yet; call setup({stage!r}) first")
         return self.banks[split]
 
-    def training_set(self, epoch: int, epochs: int = 1) -> ShapesDataset:
-        """The samples of one epoch, or of some of the same stage: a stretch of an endless data set.
-
-        Args:
-            epoch: the first one; the curriculum says what its samples are like.
-            epochs: how many.
-        """
-        first, offset, stage = self._stage(epoch)
-        size, crop, fill, bands = self._epoch_size(stage), None, False, self.bands
-        if stage:
-            crop, fill, bands = stage.crop, stage.fill, _as_bands(stage.bands) or self.bands
-        offset += (epoch - first) * size
-        parts = self._prepared("train"), self.transform, "train", size * epochs, self.seed
-        return ShapesDataset(*parts, bands, offset, crop, fill, as_bytes=True)
-
-    def _stage(self, epoch: int) -> tuple[int, int, CropStage | None]:
-        """First epoch and first sample of the stage that an epoch is in, and the stage; None for whole images."""
-        first = offset = 0
+    def training_set(self, epoch: int) -> ShapesDataset:
+        """The samples of one epoch: the next ones of an endless data set, as the curriculum shows them."""
+        banks, offset = self._prepared("train"), 0
         for stage in self.curriculum:
-            if epoch < first + stage.epochs:
-                return first, offset, stage
-            first, offset = first + stage.epochs, offset + stage.epochs * self._epoch_size(stage)
-        return first, offset, None
-
-    def _epoch_size(self, stage: CropStage | None) -> int:
-        return (stage and stage.train_size) or self.sizes["train"]
+            size = stage.train_size or self.sizes["train"]
+            if epoch < stage.epochs:
+                crop, fill, bands = stage.crop, stage.fill, _as_bands(stage.bands) or self.bands
+                break
+            epoch -= stage.epochs
+            offset += stage.epochs * size
+        else:
+            size, crop, fill, bands = self.sizes["train"], None, False, self.bands
+        offset += epoch * size
+        return ShapesDataset(banks, self.transform, "train", size, self.seed, bands, offset, crop, fill, as_bytes=True)
 
     def train_dataloader(self) -> DataLoader:
-        """New samples for the current epoch, if loaders are reloaded with every epoch; their workers stay for a stage.
+        """New samples for the current epoch, if loaders are reloaded with every epoch.
 
         Images and masks are uint8 until ``on_after_batch_transfer``: floats would take four times as long to get there.
         """
-        if not self._reloaded():
-            return training_loader(self.training_set(0), self.batch_size, self.num_workers)
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        first, _, stage = self._stage(epoch)
-        if self._loader is None or self._loader[0] != first:
-            samples = self.training_set(first, stage.epochs if stage else ENDLESS)
-            size = self._epoch_size(stage)
-            self._loader = first, training_loader(samples, self.batch_size, self.num_workers, size, first)
-        loader = self._loader[1]
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        return loader
+        reloaded = self._reloaded()
+        dataset = self.training_set(self.trainer.current_epoch if reloaded and self.trainer else 0)
+        shuffle = not reloaded  # new samples need no shuffling
+        return training_loader(dataset, self.batch_size, self.num_workers, shuffle, persistent=not reloaded)
 
     def _reloaded(self) -> bool:
         return getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) == 1

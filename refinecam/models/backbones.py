@@ -66,12 +66,12 @@ def create_backbone(
 def open_blocks(network: nn.Module) -> None:
     """Let the blocks of a ConvNeXt or a Swin that has no weights yet take part from the first step.
 
-    timm's start is one for very deep networks; these only lose time by it. A ConvNeXt's layer scales are 1e-6: at
-    batches of 32, the first 200 steps taught a ConvNeXt-Tiny clearly less than with scales of 1. The linear layers of a
-    Swin's blocks are so small that each hands on what it gets, and its heads look everywhere alike: only the table of
-    relative positions can tell them where a neighbour is, and in a thousand steps AdamW moves an entry by no more than
-    a thousand learning rates. Here each head starts with its look at one place near by, as in ConViT (d'Ascoli et al.,
-    ICML 2021).
+    A ConvNeXt's layer scales of 1e-6 let very deep networks learn at all; this one only loses time by them: at batches
+    of 32, the first 200 steps taught a ConvNeXt-Tiny clearly less than with scales of 1. A Swin's linear layers start
+    so small that each block hands on what it gets, and its heads look everywhere alike: only the table of relative
+    positions can tell them where a neighbour is, and of that a step of AdamW moves an entry by about a learning rate.
+    Here the layers start as Xavier has it, and each head with its look at one place near by, as in ConViT (d'Ascoli et
+    al., ICML 2021). checkpoints/README.md has what that is worth.
     """
     heads = 0
     for block in network.modules():
@@ -88,9 +88,10 @@ def open_blocks(network: nn.Module) -> None:
 def _look_around(attention: WindowAttention, first: int) -> None:
     """Let the heads, of which ``first`` is the first one's number, look in all directions, and then farther."""
     rows, columns = attention.window_size
-    offsets = torch.tensor(list(product(range(1 - rows, rows), range(1 - columns, columns))))
+    # The table is indexed by where a place is, seen from the one that it looks at.
+    offsets = -torch.tensor(list(product(range(1 - rows, rows), range(1 - columns, columns))))
     for head in range(attention.num_heads):
-        distance = 1 + head // len(DIRECTIONS)
+        distance = min(1 + head // len(DIRECTIONS), max(1, min(rows, columns) // 2))
         place = distance * torch.tensor(DIRECTIONS[(first + head) % len(DIRECTIONS)])
-        bias = -(offsets - place).square().sum(1)  # a place beside it gets 1 less: others are still seen
+        bias = -(offsets - place).square().sum(1)  # 1 less for the next places, so that they are seen as well
         attention.relative_position_bias_table.data[:, head] = bias.float()

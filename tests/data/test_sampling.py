@@ -15,7 +15,7 @@ def test_processes_train_on_different_samples_for_as_many_steps(monkeypatch, cou
     seen = []
     for rank in range(world):
         monkeypatch.setattr(sampling, "_processes", lambda dataset, rank=rank: (world, rank))
-        loader = training_loader(torch.arange(count), batch_size, stretch=None if shuffle else count)
+        loader = sampling.training_loader(torch.arange(count), batch_size, shuffle=shuffle)
         seen.append([batch.tolist() for batch in loader])
     assert len({len(batches) for batches in seen}) == 1
     found = [i for batches in seen for batch in batches for i in batch]
@@ -27,22 +27,12 @@ def test_processes_train_on_different_samples_for_as_many_steps(monkeypatch, cou
 
 
 def test_shuffled_epochs_differ():
-    loader = training_loader(torch.arange(24), 24)
+    loader = sampling.training_loader(torch.arange(24), 24, shuffle=True)
     (first,) = loader
     loader.sampler.set_epoch(1)
     (second,) = loader
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(24))
     assert first.tolist() != second.tolist()
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_every_epoch_has_the_next_stretch(workers):
-    loader = training_loader(torch.arange(100, 130), 4, workers, stretch=10, first_epoch=3)
-    for epoch in (3, 5, 4):
-        loader.sampler.set_epoch(epoch)
-        assert len(loader) == 2
-        first = 100 + 10 * (epoch - 3)
-        assert [i for batch in loader for i in batch.tolist()] == list(range(first, first + 8))
 
 
 @pytest.mark.parametrize(("count", "world"), [(7, 2), (6, 4), (5, 5)])

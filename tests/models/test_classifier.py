@@ -11,6 +11,7 @@ from torch import nn
 
 from refinecam.data import CropStage, ShapesDataModule
 from refinecam.models import Classifier, create_backbone
+from refinecam.models.backbones import DIRECTIONS
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_heads_of_a_swin_look_around_where_no_weights_are_given():
     name = "swin_tiny_patch4_window7_224"
     network = Classifier(name, pretrained=False).network
     index = torch.stack(torch.meshgrid(torch.arange(7), torch.arange(7), indexing="ij")).flatten(1)
-    seen = set()
+    seen = []
     for stage in network.layers:
         for block in stage.blocks:
             attention = block.attn
@@ -91,8 +92,9 @@ def test_heads_of_a_swin_look_around_where_no_weights_are_given():
             assert shift.abs().amax(0).ge(1).all()
             assert shift.abs().max() <= 3
             assert look.amax(0).lt(0.6).all()  # none at one place alone
-            seen |= {tuple(place) for place in shift.T.tolist()}
-    assert {(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1)} < seen
+            seen += [tuple(place) for place in shift.T.tolist()]
+    assert tuple(seen[:8]) == DIRECTIONS
+    assert {(3 * y, 3 * x) for y, x in DIRECTIONS} < set(seen)
 
     def spreads(swin):
         return [layer.weight.std().item() for layer in swin.layers[0].modules() if isinstance(layer, nn.Linear)]

@@ -118,7 +118,8 @@ class FunnyBirdsDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """The training images in another order every epoch, without the last incomplete batch."""
-        return training_loader(self.datasets["train"], self.batch_size, self.num_workers)
+        persistent = not getattr(self.trainer, "reload_dataloaders_every_n_epochs", 0)
+        return training_loader(self.datasets["train"], self.batch_size, self.num_workers, True, persistent)
 
     def val_dataloader(self) -> DataLoader:
         """The training images that are held out, each once."""
