@@ -70,8 +70,8 @@ class Backgrounds:
             generator=torch.Generator(),  # the global one stays as it is
         )
         hidden = getattr(rank_zero_only, "rank", 0) != 0
-        # More threads gain little on so small solves, and where several trainings prepare at once, with more threads than
-        # there are cores, they wait for each other: five seemed to hang here for minutes.
+        # More threads gain little on so small solves, and where several trainings prepare at once, with more threads
+        # than there are cores, they wait for each other: five seemed to hang here for minutes.
         torch.set_num_threads(1)
         try:
             found = list(track(loader, f"Preparing backgrounds ({split})", total=len(pictures), disable=hidden))
