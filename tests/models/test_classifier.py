@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from safetensors.torch import save_file
 from torch import nn
 
@@ -51,6 +52,17 @@ def test_the_schedule_ends_with_the_training(limit, monkeypatch):
     data = ShapesDataModule("resnet18", image_size=128, train_size=4, batch_size=2, scenes=2, held_out_scenes=2)
     trainer.fit(Classifier("resnet18", pretrained=False), data)
     assert shares == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_all_processes_go_by_one_clock(monkeypatch):
+    """Each process has a clock of its own; what the strategy broadcasts is what all of them go by."""
+    sent = []
+    monkeypatch.setattr(SingleDeviceStrategy, "broadcast", lambda self, obj, src=0: sent.append(obj) or 0.75)
+    monkeypatch.setattr(Timer, "time_elapsed", lambda self, stage=None: 2.0)
+    model = Classifier("resnet18", pretrained=False)
+    model.trainer = L.Trainer(accelerator="cpu", max_epochs=-1, max_time="00:00:00:08", logger=False)
+    model.on_train_batch_start({}, 0)
+    assert (sent, model.progress) == ([0.25], 0.75)
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
