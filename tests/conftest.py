@@ -70,7 +70,7 @@ def targets():
 def backbones():
     """The four networks with random weights, for images of 96 px; VGG11 with a narrow head.
 
-    Its own of 120 million weights, behind all that maps are made of, took most of the time of its tests.
+    Its own, of 120 million weights, comes after every stage and took most of the time of its tests.
     """
     networks = {}
     for name in BACKBONES:
