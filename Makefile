@@ -36,7 +36,7 @@ test: $(STAMP)  ## lint, type check and the tests (a few minutes)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	@# Processes of one thread each, as the tests' networks are too small to share; of 3 GB each, so four at most.
+	@# Processes of one thread each, as the tests' networks are too small to share; of 1.5 GB each, so four at most.
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 lint: $(STAMP)  ## format and fix what can be fixed

@@ -27,8 +27,8 @@ def test_imputation_benchmark(monkeypatch, capsys):
 
 
 def test_scores_benchmark(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["scores", "--images", "2", "--sizes", "112", "--repeats", "1"])
+    monkeypatch.setattr("sys.argv", ["scores", "--images", "1", "--sizes", "64", "--repeats", "1"])
     scores.main()
     printed = capsys.readouterr().out
     assert "| ARCC of RefineCAM(GradCAM++), stage 0, product |" in printed
-    assert "| 112 px |" in printed
+    assert "| 64 px |" in printed
