@@ -4,6 +4,7 @@ import argparse
 import difflib
 import logging
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,12 +19,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from refinecam.callbacks import BandAccuracy, FinalMetrics, TrainingPictures
+from refinecam.callbacks import BandAccuracy, EarlierWeights, FinalMetrics, TrainingPictures
 from refinecam.data import FunnyBirdsDataModule, ShapesDataModule
 from refinecam.errors import InputError
 from refinecam.evaluation import Evaluator
-from refinecam.models import Classifier, read_weights
+from refinecam.models import Classifier, check_colours, read_weights
 
 DATASETS: dict[str, type[L.LightningDataModule]] = {"shapes": ShapesDataModule, "funnybirds": FunnyBirdsDataModule}
 """Data modules by the name that a config's ``dataset`` gives them."""
@@ -87,9 +89,16 @@ def _one_line(message: str, options: Sequence[str]) -> str:
     lines = [re.sub(r"<class '(\w+)'>", r"\1", line.strip(" -")) for line in message.splitlines()]
     line = "; ".join(line for line in lines if line and "Namespace(" not in line and not line.startswith(REPETITIONS))
     line = re.sub(r'^Parser key "([^"]+)":[; ]*', r"\1: ", line)
+    if linked := re.match(r'Linked "([^"]+)" must be given via "(\w+)"', line):
+        return f"{linked[1]}: it is not for you to give, it follows from --{linked[2]}"
     unknown = re.search(r"unrecognized arguments: (--[^ =]+)", line)
     close = difflib.get_close_matches(unknown[1], options, n=3) if unknown else []
-    return f"{line}; close to it: {', '.join(close)}" if close else f"{line}; --help lists what there is"
+    if in_config := re.search(r"Group '(\w+)' does not accept option '(\w+)'", line):
+        prefix = f"--{in_config[1]}."
+        names = [option.removeprefix(prefix) for option in options if option.startswith(prefix)]
+        close = [prefix + name for name in difflib.get_close_matches(in_config[2], names, n=3, cutoff=0.7)]
+    help = "--data.curriculum.help" if line.startswith("data.curriculum: ") else "--help"
+    return f"{line}; close to it: {', '.join(close)}" if close else f"{line}; {help} lists what there is"
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -227,7 +236,7 @@ def _build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_d
 
 def train(args: Sequence[str] | None = None) -> None:
     """Entry point of train.py."""
-    cli = _build(TrainCLI, Classifier, args, reload_dataloaders_every_n_epochs=1)
+    cli = _build(TrainCLI, Classifier, args, reload_dataloaders_every_n_epochs=1, callbacks=[EarlierWeights()])
     if cli.config.ckpt_path:
         if not Path(cli.config.ckpt_path).is_file():
             raise InputError(
@@ -245,12 +254,23 @@ def train(args: Sequence[str] | None = None) -> None:
                 f"ckpt_path: {cli.config.ckpt_path} tells {found.num_classes} classes apart, the data has "
                 f"{len(cli.datamodule.classes)}"
             )
+        check_colours("ckpt_path", cli.config.ckpt_path, found.normalise, cli.datamodule)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    if cli.config.ckpt_path and "train/loss" not in cli.trainer.callback_metrics:
+        raise InputError(
+            f"ckpt_path: {cli.config.ckpt_path} is at the end of its training, so nothing was trained; raise "
+            "--trainer.max_epochs, max_steps or max_time"
+        )
     best = cli._get(cli.config_init, "checkpoint").best_model_path
     if not best:
         last = cli._get(cli.config_init, "last_checkpoint").best_model_path
-        advice = f"; the last are {last}. Use a smaller --trainer.check_val_every_n_epoch" if last else ""
-        raise InputError(f"trainer: no epoch was trained and validated, so there are no best weights to test{advice}")
+        known = f"; the last are {last}" if last else ""
+        every = cli.trainer.check_val_every_n_epoch or 1
+        smaller = f"--trainer.check_val_every_n_epoch (now {every})" if every > 1 else "--data.train_size"
+        raise InputError(
+            f"trainer: no epoch was trained and validated, so there are no best weights to test{known}. Train longer "
+            f"or use a smaller {smaller}"
+        )
     cli.trainer.test(cli.model, cli.datamodule, ckpt_path=best, weights_only=True)
     if cli.trainer.is_global_zero:
         print(f"Best weights: {best}")
@@ -277,6 +297,9 @@ def run(entry: Callable[[], None]) -> None:
     except InputError as error:
         *_, line = str(error).rpartition("InputError: ")  # behind the traceback of a worker that read the data
         sys.exit(f"error: {line.strip()}")
+    except SIGTERMException:  # Lightning's own exit, with status 0
+        print("error: stopped by SIGTERM; what is written so far stays", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         if error.filename is None:
             raise

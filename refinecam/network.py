@@ -28,6 +28,18 @@ def check_backbone(name: str) -> None:
         raise InputError(f"backbone: timm has no model named {name!r}; close to it: {', '.join(close) or 'none'}")
 
 
+def own_image_size(name: str) -> int:
+    """Side of the images that timm made a network for."""
+    config = timm.models.get_pretrained_cfg(name)
+    return int(timm.data.resolve_data_config(pretrained_cfg=config.to_dict() if config else {})["input_size"][-1])
+
+
+def takes_any_size(name: str) -> bool:
+    """Whether images of other sizes go through the same network, as a crop curriculum needs it."""
+    config = timm.models.get_pretrained_cfg(name)
+    return config is None or not config.fixed_input_size or name.startswith("swin")
+
+
 def check_model(model: nn.Module) -> None:
     """Refuse what is no network.
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from refinecam.cli import evaluate, run, train
+from refinecam.errors import InputError
 from tests.command_lines import ROOT, read_events
 
 METHODS = ["GradCAM++", "RefineCAM(LayerCAM)", "InputXGradient", "RandomCAM"]
@@ -26,6 +27,13 @@ def trained_birds(birds, tmp_path_factory):
     args += ["--checkpoint.dirpath", str(folder), "--trainer.logger.init_args.save_dir", str(folder)]
     train(args)
     return folder / "best.ckpt"
+
+
+def test_a_training_goes_on_in_its_own_colours(birds, trained_birds):
+    args = ["--config", str(ROOT / "configs/train/birds-scratch.yaml"), *TINY, "--data.folder", str(birds)]
+    args += ["--model.image_size", "64", "--trainer.logger", "false", "--data.normalise", "true"]
+    with pytest.raises(InputError, match=r"ckpt_path: .*last.ckpt was trained on colours in \[0, 1\]"):
+        train([*args, "--ckpt_path", str(trained_birds.with_name("last.ckpt"))])
 
 
 def birds_args(checkpoint, folder, output, *more):
@@ -109,7 +117,10 @@ def test_misclassified_birds_count_for_funnybirds_alone(birds, trained_birds, ev
     ("more", "message"),
     [
         (["--data.folder", "nowhere"], "nowhere"),
-        (["--data.normalise", "true"], "it was trained on colours in [0, 1], which these data are not; give another"),
+        (
+            ["--data.normalise", "true"],
+            "best.ckpt was trained on colours in [0, 1], which these data are not; give another",
+        ),
         (["--model.checkpoint", "shapes-resnet18"], "the network tells 6 classes apart, the data has 12"),
     ],
 )

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from refinecam import cli
 from refinecam.cli import run, train
-from refinecam.data import CropStage
+from refinecam.data import CropStage, shapes_module
 from refinecam.errors import InputError
 from refinecam.models import Classifier
 from tests.command_lines import ROOT, read_events, train_args
@@ -64,6 +65,51 @@ def test_weights_that_were_never_validated_are_named(tmp_path):
     assert (tmp_path / "weights/last.ckpt").is_file()
 
 
+def test_weights_of_an_earlier_training_are_kept(tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("best", "last", "last-1"):
+        (folder / f"{name}.ckpt").write_text(f"earlier {name}")
+    train(train_args(tmp_path))
+    assert {path.name for path in folder.iterdir()} == {
+        *("best.ckpt", "last.ckpt", "last-1.ckpt", "best-2.ckpt", "last-2.ckpt")
+    }
+    assert [(folder / f"{name}.ckpt").read_text() for name in ("best-2", "last-2", "last-1")] == [
+        *("earlier best", "earlier last", "earlier last-1")
+    ]
+    args = train_args(tmp_path)
+    args[args.index("--trainer.max_epochs") + 1] = "3"
+    train([*args, "--ckpt_path", str(folder / "last.ckpt")])  # one that goes on is not set aside
+    assert len(list(folder.iterdir())) == 5
+    with pytest.raises(
+        InputError, match=r"ckpt_path: .*last.ckpt is at the end of its training, so nothing was trained"
+    ):
+        train([*args, "--ckpt_path", str(folder / "last.ckpt")])
+
+
+def test_a_stopped_run_is_no_success(capsys):
+    def stopped():
+        raise SIGTERMException
+
+    with pytest.raises(SystemExit) as stop:
+        run(stopped)
+    assert stop.value.code == 143
+    assert "error: stopped by SIGTERM" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_is_found_before_backgrounds_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.delattr(shapes_module, "CrowdScenes")
+    for more, message in (
+        (
+            ["--data.bands", "[[300, 400]]"],
+            r"bands: shapes of 400 px, on a canvas of 256 px, have 105 px in images of 64",
+        ),
+        (["--data.curriculum", "[{crop: 999, epochs: 1}]"], "crop: expected 1 to 67 pixels"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train([*train_args(tmp_path), *more])
+
+
 def test_a_training_by_the_clock_is_validated_at_its_end(tmp_path):
     args = train_args(tmp_path)
     args[args.index("--trainer.max_epochs") + 1] = "-1"
@@ -97,6 +143,20 @@ def test_two_processes_train_on_every_sample_once_and_validate_on_an_odd_number(
     assert together == [list(range(first, first + 8)) for first in range(0, 48, 8)]
 
 
+def test_two_processes_learn_what_one_learns(tmp_path):
+    """Without batch norm, whose statistics are each process's own, they take the same steps."""
+    curves = []
+    for devices, more in ((1, []), (2, ["--trainer.strategy", "ddp"])):
+        args = [*train_args(tmp_path / str(devices)), "--trainer.devices", str(devices), *more]
+        args += ["--model.backbone", "test_convnext", "--model.learning_rate", "3e-3", "--model.warmup", "0"]
+        args += ["--trainer.precision", "32-true", "--data.batch_size", str(8 // devices)]
+        subprocess.run([sys.executable, "train.py", *args], cwd=ROOT, check=True, timeout=300)
+        (logs,) = (tmp_path / str(devices)).glob("train/version_*")
+        curves.append([event.value for event in read_events(logs).Scalars("val/loss")])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+    assert abs(curves[0][1] / curves[0][0] - 1) > 1e-2  # it does learn: equal curves of no training prove nothing
+
+
 @pytest.mark.parametrize("config", sorted((ROOT / "configs/train").glob("*.yaml")), ids=lambda path: path.stem)
 def test_configs_build_a_network_that_takes_their_images(config, birds):
     of_birds = yaml.safe_load(config.read_text()).get("dataset") == "funnybirds"
@@ -109,6 +169,8 @@ def test_configs_build_a_network_that_takes_their_images(config, birds):
     for size in crops or {parts.datamodule.transform.image_size}:
         logits = parts.model(torch.zeros(2, 3, size, size))
         assert logits.shape == (2, len(parts.datamodule.classes))
+    trainer = yaml.safe_load(config.read_text())["trainer"]
+    assert trainer["max_epochs"] % trainer.get("check_val_every_n_epoch", 1) == 0  # the last epoch's weights count, too
 
 
 def test_another_curriculum_leaves_nothing_of_the_one_in_the_config(tmp_path):
@@ -131,6 +193,7 @@ def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
     ("more", "message"),
     [
         (["--model.backbone", "resnet81"], "timm has no model named 'resnet81'; close to it: resnet18"),
+        (["--model.backbone", "vit_tiny_patch16_224"], "curriculum: vit_tiny_patch16_224 takes images of one size"),
         (["--data.backgrounds", "nowhere"], "backgrounds: there is no folder nowhere"),
         (["--data.curriculum", '[{"crop": 999, "epochs": 1}]'], "crop: expected 1 to 67 pixels"),
         (["--data.bands", "[[50, 40]]"], "bands: expected (low, high)"),
@@ -138,6 +201,7 @@ def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
         (["--model.checkpoint", "shapes-x"], "no file shapes-x; train.py writes one, or name shipped weights"),
         (["--ckpt_path", "nowhere.ckpt"], "ckpt_path: there is no file nowhere.ckpt"),
         (["--config", "nowhere.yaml"], "config: File does not exist: "),
+        (["--model.num_classes", "7"], "model.num_classes: it is not for you to give, it follows from --data"),
         (["--model.learnig_rate", "1e-3"], "arguments: --model.learnig_rate 1e-3; close to it: --model.learning_rate"),
         (
             ["--config", str(ROOT / "configs/evaluate/shapes.yaml")],
@@ -146,9 +210,12 @@ def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
         (["--data.train_size", "many"], "data.train_size: Expected a int. Got value: many"),
         (
             ["--data.curriculum", "[{crop: 32}]"],
-            "data.curriculum: the following arguments are required: epochs; --help",
+            "data.curriculum: the following arguments are required: epochs; --data.curriculum.help lists",
         ),
-        (["--data.curriculum", "[{corp: 4, epochs: 1}]"], "data.curriculum: Option 'corp' is not accepted"),
+        (
+            ["--data.curriculum", "[{corp: 4, epochs: 1}]"],
+            "data.curriculum: Option 'corp' is not accepted; Given value: [{'corp': 4, 'epochs': 1}]; --data.",
+        ),
         (["--trainer.max_time", "00:30:00"], "trainer.max_time: expected days:hours:minutes:seconds"),
         (["--trainer.reload_dataloaders_every_n_epochs", "0"], "curriculum: crops change between epochs"),
     ],
@@ -159,6 +226,12 @@ def test_bad_training_input_ends_with_one_line(tmp_path, more, message):
     assert str(stop.value).startswith("error: ")
     assert message in str(stop.value)
     assert "\n" not in str(stop.value)
+
+
+def test_a_misspelt_name_in_a_config_is_told_the_right_one(tmp_path):
+    (tmp_path / "mine.yaml").write_text("model: {lerning_rate: 1e-3}")
+    with pytest.raises(SystemExit, match=r"option 'lerning_rate'; close to it: --model.learning_rate$"):
+        run(lambda: train([*train_args(tmp_path), "--config", str(tmp_path / "mine.yaml")]))
 
 
 def test_truncated_background_is_named(page_folder, tmp_path):

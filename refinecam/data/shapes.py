@@ -36,6 +36,10 @@ CONTROLS = {"shape removed": "chance", "other background": "same", "grey backgro
 """Images that tell whether a network looks at the shape, with the accuracy to expect: chance, or that of the images."""
 
 
+LEAST_ACCURACY = (0.99, 0.975)
+"""Of all images, and of the smallest band: only of a network that tells them, the shape is the explanation."""
+
+
 @dataclass(frozen=True)
 class Drawing:
     """What one index of the data set is, before the transform.
@@ -121,17 +125,21 @@ class ShapesDataset(Dataset):
         if controls and len({id(picture) for bank in backgrounds for picture in bank.pictures}) < 2:
             raise InputError(
                 f"controls: another background needs at least 2 pictures in the {split} split, there is 1; add "
-                "pictures, or leave out --data.controls"
+                "pictures, or use --data.controls false"
             )
         self.scale = transform.canvas / CANVAS
         self.margin = max(high for _, high in bands) / 2 * self.scale + 1
         if crop is not None:
             if not 0 < crop <= transform.canvas:
-                raise InputError(f"crop: expected 1 to {transform.canvas} pixels, the canvas, got {crop}")
+                raise InputError(
+                    f"crop: expected 1 to {transform.canvas} pixels, the canvas that views are cut from, got {crop}"
+                )
             self.transform = JointTransform(crop, crop, transform.mean, transform.std)
         elif 2 * self.margin >= transform.image_size:
+            largest = max(high for _, high in bands)
             raise InputError(
-                f"bands: shapes of {2 * (self.margin - 1):.0f} px do not fit into {transform.image_size} px"
+                f"bands: shapes of {largest:g} px, on a canvas of {CANVAS} px, have {largest * self.scale:.0f} px in "
+                f"images of {transform.image_size} px, into which they do not fit; give smaller ones"
             )
 
         smallest = min(low for low, _ in bands) * self.scale

@@ -12,9 +12,10 @@ from refinecam.data.backgrounds import Backgrounds, Image
 from refinecam.data.folder import SPLITS, read_splits
 from refinecam.data.sampling import evaluation_loader, training_loader
 from refinecam.data.scenes import CrowdScenes
-from refinecam.data.shapes import BANDS, CLASSES, CONTROLS, Bands, ShapesDataset
+from refinecam.data.shapes import BANDS, CLASSES, CONTROLS, LEAST_ACCURACY, Bands, ShapesDataset
 from refinecam.data.transforms import JointTransform
 from refinecam.errors import InputError, check_counts, check_not_negative
+from refinecam.network import takes_any_size
 
 PROCEDURAL = "procedural"
 STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
@@ -56,7 +57,8 @@ class ShapesDataModule(L.LightningDataModule):
         test_size: test samples.
         batch_size: samples a batch, of each process.
         num_workers: processes that draw samples, for each loader.
-        bands: (low, high) of each size band, in pixels at a 256 px canvas.
+        bands: (low, high) of each size band, in pixels at a 256 px canvas, in which an image of 224 px is the middle of
+            236 to 256 px, by the backbone; null for [[80, 100], [40, 50], [20, 25]].
         scenes: number of procedural scenes for training.
         held_out_scenes: number of them for validation, and again for the test.
         imputed: share of backgrounds with regions imputed like ROAD's.
@@ -69,6 +71,7 @@ class ShapesDataModule(L.LightningDataModule):
 
     classes = CLASSES
     expected_of_controls = CONTROLS
+    least_accuracy = LEAST_ACCURACY
 
     def __init__(
         self,
@@ -103,6 +106,10 @@ class ShapesDataModule(L.LightningDataModule):
                 raise InputError(f"curriculum: a stage lasts at least 1 epoch, got {stage.epochs}")
             check_counts({"train_size": stage.train_size})
         self.transform = JointTransform.for_backbone(backbone, image_size)
+        if curriculum and not takes_any_size(backbone):
+            raise InputError(
+                f"curriculum: {backbone} takes images of one size only, no smaller views; use --data.curriculum '[]'"
+            )
         self.sources = [backgrounds or PROCEDURAL] if not isinstance(backgrounds, list) else backgrounds
         if not self.sources:
             raise InputError(f"backgrounds: the list is empty; name folders, or {PROCEDURAL!r}")
@@ -121,6 +128,10 @@ class ShapesDataModule(L.LightningDataModule):
             raise InputError(
                 "curriculum: crops change between epochs; add --trainer.reload_dataloaders_every_n_epochs 1"
             )
+        # What does not fit is found before backgrounds are drawn, which takes minutes.
+        ShapesDataset([], self.transform, "test", 1, self.seed, self.bands)
+        if stage == "fit":
+            self._check_curriculum()
         for source in self.sources:
             if source != PROCEDURAL and source not in self.pictures:
                 self.pictures[source] = read_splits(source)
@@ -128,8 +139,6 @@ class ShapesDataModule(L.LightningDataModule):
             if split not in self.banks:
                 banks = {source: self._bank(source, split) for source in dict.fromkeys(self.sources)}
                 self.banks[split] = [banks[source] for source in self.sources]  # a source named twice is drawn twice
-        if stage == "fit":
-            self._check_curriculum()
 
     def _bank(self, source: str, split: str) -> Backgrounds:
         procedural = source == PROCEDURAL
@@ -141,7 +150,7 @@ class ShapesDataModule(L.LightningDataModule):
         """Find what is wrong with a later stage before the first one has cost its time."""
         epochs = [sum(stage.epochs for stage in self.curriculum[:i]) for i in range(len(self.curriculum) + 1)]
         for first in epochs:
-            self.training_set(first)
+            self._training_set(first, [])
         last = self.trainer.max_epochs if self.trainer else None
         if self.curriculum and last is not None and 0 < last <= epochs[-1]:
             warn(f"curriculum: it takes all of the {last} epochs; no whole image will be trained on", stacklevel=2)
@@ -154,6 +163,11 @@ class ShapesDataModule(L.LightningDataModule):
         if self.trainer.current_epoch < total:
             done = f"only {self.trainer.current_epoch} of its {total} epochs were trained and no whole image"
             warn(f"curriculum: {done}; give more time, or fewer epochs in --data.curriculum", stacklevel=2)
+
+    @property
+    def title(self) -> str:
+        """What the images are, for tables."""
+        return f"shapes before {', '.join(self.sources)}, seed {self.seed}"
 
     def dataset(self, split: str) -> ShapesDataset:
         """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
@@ -172,7 +186,10 @@ class ShapesDataModule(L.LightningDataModule):
 
     def training_set(self, epoch: int) -> ShapesDataset:
         """The samples of one epoch: the next ones of an endless data set, as the curriculum shows them."""
-        banks, offset = self._prepared("train"), 0
+        return self._training_set(epoch, self._prepared("train"))
+
+    def _training_set(self, epoch: int, banks: list[Backgrounds]) -> ShapesDataset:
+        offset = 0
         for stage in self.curriculum:
             size = stage.train_size or self.sizes["train"]
             if epoch < stage.epochs:

@@ -59,40 +59,51 @@ def prediction_rows(
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def accuracy_rows(predictions: pd.DataFrame, classes: Sequence[str], expected: Mapping[str, str]) -> list[AccuracyRow]:
+def accuracy_rows(
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    expected: Mapping[str, str],
+    least: tuple[float, float] | None = None,
+) -> list[AccuracyRow]:
     """Accuracy over all images, by size band and by class, and every check of what the classifier looks at.
 
     A control is as expected if its accuracy is within three standard errors of chance, or within two points of the
     images' own accuracy. A factor must not tell the label: for the second half of the images it is told from the 25
     images of the first half that have the nearest values, and that may be right three standard errors more often than
-    chance at most. Where the half has fewer images, nothing is told: the row has 0 images and its accuracy is NaN.
+    chance at most. Where the half has fewer images, nothing is told: the row has 0 images and its accuracy is NaN, and
+    nothing is expected of the other rows, either.
 
     Args:
         predictions: the rows of :func:`prediction_rows`.
         classes: names of the classes.
         expected: for each control ``"chance"`` or ``"same"``.
+        least: accuracy to expect of all images, and of the smallest size band.
     """
     label = predictions["label"].to_numpy()
     right = label == predictions["predicted"].to_numpy()
-    rows = [_row("all", "", right)]
+    half = len(label) // 2
+    judged = half >= NEIGHBOURS
+    of_all, of_smallest = [(share, 1.0) for share in least] if least and judged else (None, None)
+    rows = [_row("all", "", right, of_all)]
     if "band" in predictions:
         bands = sorted(predictions["band"].unique(), key=lambda band: -float(band.split("-")[0]))
-        rows += [_row("size", band, right[predictions["band"] == band]) for band in bands]
+        limits_of = {bands[-1]: of_smallest}
+        rows += [_row("size", band, right[predictions["band"] == band], limits_of.get(band)) for band in bands]
     rows += [_row("class", name, right[label == i]) for i, name in enumerate(classes) if (label == i).any()]
     chance = 1 / len(classes)
     limits = {
         "chance": _around(chance, _three_errors(chance, len(label))),
         "same": _around(float(right.mean()), TOLERANCE),
     }
-    half = len(label) // 2
     for column in map(str, predictions):
         values = predictions[column]
         if column.startswith(CONTROL):
             name = column.removeprefix(CONTROL)
-            rows.append(_row("control", name, label == values.to_numpy(), limits.get(expected.get(name, ""))))
+            of_control = limits.get(expected.get(name, "")) if judged else None
+            rows.append(_row("control", name, label == values.to_numpy(), of_control))
         elif column.startswith(FACTOR):
             name = column.removeprefix(FACTOR)
-            if half < NEIGHBOURS:
+            if not judged:
                 rows.append(AccuracyRow("told from", name, 0, nan, None, None))
                 continue
             told = nearest_neighbours(np.array(values.tolist()), label, half) == label[half:]
@@ -133,6 +144,8 @@ def accuracy_markdown(rows: Sequence[AccuracyRow]) -> str:
         expected = "" if row.low is None else f"{row.low:.1%} to {row.high:.1%}"
         accuracy = f"{row.accuracy:.1%}" if row.images else f"needs {2 * NEIGHBOURS} images"
         lines.append(f"| {row.group} | {row.name} | {row.images} | {accuracy} | {expected} | {verdict} |")
+    if rows[0].images < 2 * NEIGHBOURS:
+        lines += ["", f"Fewer than {2 * NEIGHBOURS} images are too few to say whether the accuracy is as expected."]
     return "\n".join(lines) + "\n"
 
 

@@ -19,7 +19,7 @@ from refinecam.metrics import Deletion, Insertion, MapEvaluation, PerImageMean
 from refinecam.metrics.functional import PERCENTILES, check_percentiles
 from refinecam.metrics.functional.perturbation import Fill
 from refinecam.metrics.functional.ranking import Ranking, check_ranking
-from refinecam.models import build_network, create_backbone, read_weights
+from refinecam.models import build_network, check_colours, create_backbone, read_weights
 
 
 class Evaluator(L.LightningModule):
@@ -96,14 +96,17 @@ class Evaluator(L.LightningModule):
         self.results = ResultsFolder(output)
         if checkpoint is not None:
             weights = read_weights(checkpoint, backbone, image_size)
+            self.checkpoint: Path | None = weights.path
             self.backbone, self.image_size = weights.backbone, weights.image_size
             self.normalise: bool | None = weights.normalise
             self.network = build_network(weights)
         elif backbone is not None:
-            self.backbone, self.image_size, self.normalise = backbone, image_size, None
+            self.backbone, self.image_size, self.normalise, self.checkpoint = backbone, image_size, None, None
             self.network = create_backbone(backbone, pretrained=True, image_size=image_size)
         else:
             raise InputError("checkpoint: name trained weights, or a --model.backbone for its ImageNet weights")
+        for method in self.methods:
+            method.layers(self.network)  # a stage that is not there is found before the data are prepared
         self.network.to(memory_format=torch.channels_last)  # in which convolutions are fastest, with images alike
         self.scores, self.names = scores, list(scores or [])
         self.metrics: list[list[PerImageMean]] = []
@@ -112,7 +115,7 @@ class Evaluator(L.LightningModule):
         self.written: list[Path] = []
 
     def setup(self, stage: str) -> None:
-        """Refuse, before anything is written, what would fail later: other classes, stages or no gradients."""
+        """Refuse, before anything is written, what would fail later: other classes or colours, no gradients."""
         if self.methods and getattr(self.trainer.test_loop, "inference_mode", False):
             raise InputError(
                 "trainer: maps need gradients; use --trainer.inference_mode false or Trainer(inference_mode=False)"
@@ -124,15 +127,8 @@ class Evaluator(L.LightningModule):
                 f"checkpoint: the network tells {known} classes apart, the data has {len(classes)}; "
                 "use --model.checkpoint with one that was trained on this data"
             )
-        asked = getattr(self._data, "hparams", {}).get("normalise", True)
-        if self._data is not None and self.normalise not in (None, asked):
-            trained = "normalised images" if self.normalise else "colours in [0, 1]"
-            raise InputError(
-                f"checkpoint: it was trained on {trained}, which these data are not; give another --model.checkpoint "
-                f"or, with FunnyBirds, --data.normalise {str(self.normalise).lower()}"
-            )
-        for method in self.methods:
-            method.layers(self.network)
+        if self.normalise is not None:
+            check_colours("checkpoint", self.checkpoint, self.normalise, self._data)
 
     @property
     def _data(self) -> Any:
@@ -223,12 +219,18 @@ class Evaluator(L.LightningModule):
             predictions = self.results.merge("predictions")
             classes = getattr(self._data, "classes", None) or range(1 + int(predictions["label"].max()))
             expected = getattr(self._data, "expected_of_controls", {})
-            found = accuracy_rows(predictions, [str(name) for name in classes], expected)
-            heading = f"{len(predictions)} images, accuracy {found[0].accuracy:.1%}"
+            least = getattr(self._data, "least_accuracy", None)
+            found = accuracy_rows(predictions, [str(name) for name in classes], expected, least)
+            heading = f"{self._evaluated()}: {len(predictions)} images, accuracy {found[0].accuracy:.1%}"
             if rows:
                 heading += f", {self._scoring(rows[0].summary.skipped)}"
             loggers = self.trainer.loggers
             self.written = write_report(self.results, rows, found, heading, self.figure_images, loggers, birds)
+
+    def _evaluated(self) -> str:
+        """Of which network on which data the tables are."""
+        name = self.checkpoint.name if self.checkpoint else "ImageNet weights"
+        return f"{self.backbone} ({name}), {getattr(self._data, 'title', type(self._data).__name__)}"
 
     def _scoring(self, skipped: int) -> str:
         which = f"{skipped} misclassified ones skipped" if self.only_correct else "all of them scored"

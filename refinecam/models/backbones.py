@@ -10,7 +10,7 @@ from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from torch import nn
 
 from refinecam.errors import InputError
-from refinecam.network import check_backbone
+from refinecam.network import check_backbone, takes_any_size
 
 DIRECTIONS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, 1), (-1, 1), (1, -1))
 """Neighbours of a place, (rows, columns) away; opposite ones follow each other."""
@@ -32,7 +32,8 @@ def create_backbone(
         num_classes: classes of a new head; None keeps the one of the weights.
         image_size: input size, for networks that must know it (Swin); None for their own.
         any_size: let a Swin take other sizes than that, too, for a crop curriculum. Its shifted windows are exact for
-            sizes whose patches fill them at every stage that shifts: 112 px as well as 224 px.
+            sizes whose patches fill them at every stage that shifts: 112 px as well as 224 px. Other networks of a
+            fixed size, such as a ViT, stay at it.
 
     Returns:
         The network, images (N, 3, H, W) to logits (N, num_classes).
@@ -46,7 +47,7 @@ def create_backbone(
     if pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
         if image_size is not None:
             options["img_size"] = image_size
-        if any_size and name.startswith("swin"):
+        if any_size and takes_any_size(name):
             options["strict_img_size"] = False
     if not pretrained:
         return timm.create_model(name, pretrained=False, **options)
@@ -71,7 +72,7 @@ def open_blocks(network: nn.Module) -> None:
     so small that each block hands on what it gets, and its heads look everywhere alike: only the table of relative
     positions can tell them where a neighbour is, and of that a step of AdamW moves an entry by about a learning rate.
     Here the layers start as Xavier has it, and each head with its look at one place near by, as in ConViT (d'Ascoli et
-    al., ICML 2021). checkpoints/README.md has what that is worth.
+    al., ICML 2021). checkpoints/README.md has what that is worth to a Swin.
     """
     heads = 0
     for block in network.modules():

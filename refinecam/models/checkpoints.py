@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from refinecam.errors import InputError
 from refinecam.models.backbones import create_backbone
+from refinecam.network import own_image_size
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints"
 PREFIX = "network."
@@ -86,13 +87,34 @@ def read_weights(checkpoint: str | Path, backbone: str | None = None, image_size
             f"checkpoint: {path} holds a {weights.backbone!r}, not a {backbone!r}; "
             f"use --model.backbone {weights.backbone}, or a --model.checkpoint of {backbone!r}"
         )
-    if image_size is not None and weights.image_size != image_size:
-        trained = f"{weights.image_size} px" if weights.image_size else "the backbone's own size"
+    trained = weights.image_size or own_image_size(weights.backbone)
+    if image_size is not None and trained != image_size:
         raise InputError(
-            f"checkpoint: {path} was trained at {trained}, not at {image_size} px; "
-            f"use --model.image_size {weights.image_size or 'null'}"
+            f"checkpoint: {path} was trained at {trained} px, not at {image_size} px; use --model.image_size {trained}"
         )
     return weights
+
+
+def check_colours(argument: str, value: object, normalise: bool, data: Any) -> None:
+    """Refuse data of other colours than those that weights have seen.
+
+    Args:
+        argument: what named the weights: ``"checkpoint"``, ``"teacher"`` or ``"ckpt_path"``.
+        value: the name that it gave.
+        normalise: whether their training normalised its images.
+        data: data module; None where there is none to ask.
+
+    Raises:
+        InputError: if its images are not of the kind.
+    """
+    if data is None or normalise == getattr(data, "hparams", {}).get("normalise", True):
+        return
+    seen = "normalised images" if normalise else "colours in [0, 1]"
+    option = "--ckpt_path" if argument == "ckpt_path" else f"--model.{argument}"
+    raise InputError(
+        f"{argument}: {value} was trained on {seen}, which these data are not; give another {option} or, with "
+        f"FunnyBirds, --data.normalise {str(normalise).lower()}"
+    )
 
 
 def find_checkpoint(checkpoint: str | Path) -> Path:

@@ -15,11 +15,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from refinecam.errors import InputError, check_range
 from refinecam.models.backbones import create_backbone, open_blocks
-from refinecam.models.checkpoints import read_weights
+from refinecam.models.checkpoints import check_colours, read_weights
 from refinecam.models.hints import create_hints, stage_maps
 
 
@@ -65,15 +66,27 @@ class Classifier(L.LightningModule):
         check_range(0, 1, label_smoothing=label_smoothing, warmup=warmup)
         self.save_hyperparameters(logger=False)
         network = create_backbone(backbone, pretrained and checkpoint is None, num_classes, image_size, any_size=True)
+        self._colours: dict[str, bool] = {}
         if checkpoint is not None:
-            read_weights(checkpoint, backbone).load_into(network)
+            weights = read_weights(checkpoint, backbone)
+            if weights.num_classes != num_classes:
+                raise InputError(
+                    f"checkpoint: {weights.path} tells {weights.num_classes} classes apart, here there are "
+                    f"{num_classes}; give a --model.checkpoint of as many, or start without one"
+                )
+            weights.load_into(network)
+            self._colours["checkpoint"] = weights.normalise
         elif not pretrained:
             open_blocks(network)
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
         self.hints = create_hints(teacher, network) if teacher is not None else None
+        if self.hints is not None:
+            self._colours["teacher"] = self.hints.normalise
         self.train_accuracy = _accuracy(num_classes)
         self.val_accuracy = _accuracy(num_classes)
         self.test_accuracy = _accuracy(num_classes)
+        # Lightning's own mean over processes rounds their mean number of images down, so 5 and 4 make 8, not 9.
+        self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.progress = 0.0
         self._compiled: Callable[[Tensor], tuple[Tensor, list[Tensor]]] | None = None
 
@@ -104,14 +117,9 @@ class Classifier(L.LightningModule):
         return self.network(image)
 
     def on_fit_start(self) -> None:
-        """Compile what the training steps run; refuse a teacher that has seen other colours."""
-        asked = getattr(self.trainer.datamodule, "hparams", {}).get("normalise", True)  # type: ignore[attr-defined]
-        if self.hints is not None and self.hints.normalise != asked:
-            seen = "normalised images" if self.hints.normalise else "colours in [0, 1]"
-            raise InputError(
-                f"teacher: {self.hparams['teacher']} was trained on {seen}, which these data are not; give another "
-                f"--model.teacher or, with FunnyBirds, --data.normalise {str(self.hints.normalise).lower()}"
-            )
+        """Compile what the training steps run; refuse weights that have seen other colours."""
+        for argument, normalise in self._colours.items():
+            check_colours(argument, self.hparams[argument], normalise, self.trainer.datamodule)  # type: ignore[attr-defined]
         if self.hparams["compile"]:
             names = (os.environ.get("CXX", "g++"), "g++", "clang++")
             if self.device.type == "cpu" and not any(map(shutil.which, names)):
@@ -164,11 +172,11 @@ class Classifier(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss and accuracy on whole images; returns the logits."""
-        return self._evaluate(batch, "val", self.val_accuracy)
+        return self._evaluate(batch, "val", self.val_loss, self.val_accuracy)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss and accuracy; returns the logits."""
-        return self._evaluate(batch, "test", self.test_accuracy)
+        return self._evaluate(batch, "test", self.test_loss, self.test_accuracy)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a schedule over the share of the training that is over."""
@@ -183,15 +191,15 @@ class Classifier(L.LightningModule):
         warmup = self.hparams["warmup"]
         if self.progress < warmup:
             return max(self.progress / warmup, 0.01)
-        if self.hparams["schedule"] == "constant":
+        if self.hparams["schedule"] == "constant" or warmup == 1:
             return 1.0
         return 0.5 * (1 + cos(pi * (self.progress - warmup) / (1 - warmup)))
 
-    def _evaluate(self, batch: dict[str, Tensor], split: str, accuracy: MulticlassAccuracy) -> Tensor:
+    def _evaluate(self, batch: dict[str, Tensor], split: str, loss: MeanMetric, accuracy: MulticlassAccuracy) -> Tensor:
         logits = self(batch["image"].contiguous(memory_format=torch.channels_last))
         accuracy.update(logits, batch["label"])
-        loss = F.cross_entropy(logits, batch["label"])
-        self.log(f"{split}/loss", loss, batch_size=len(logits), sync_dist=True)
+        loss.update(F.cross_entropy(logits.float(), batch["label"], reduction="none"))
+        self.log(f"{split}/loss", loss)
         self.log(f"{split}/accuracy", accuracy, prog_bar=True)
         return logits
 

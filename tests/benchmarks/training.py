@@ -2,7 +2,8 @@
 
 One training takes turns: an epoch on one batch that lies in the memory of the device, then one on samples as they are
 drawn, the start of its loader included, and so on, so that a slow minute of the machine slows both. Their medians are
-compared, and with them a bare loop over the cached batch (zero_grad, forward, loss, backward, optimizer step).
+compared, and with them a bare loop over the cached batch (zero_grad, forward, loss, backward, optimizer step): what
+timm's ``benchmark.py --bench train --opt adamw`` times, which is in none of its packages.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader
 from refinecam.cli import native_precision
 from refinecam.data import CropStage, ShapesDataModule
 from refinecam.models import Classifier
+from refinecam.network import own_image_size
 
 EPOCHS = 5
 """Of each kind, at least 2: the first ones warm up."""
@@ -65,6 +67,7 @@ def trainer_epochs(model: Classifier, data: L.LightningDataModule, precision: st
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        devices=1,  # as the bare loop has
         callbacks=[clock],
         precision=precision,  # type: ignore[arg-type]
     )
@@ -97,7 +100,7 @@ def bare_epochs(model: Classifier, batch: dict[str, torch.Tensor], steps: int, p
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbones", nargs="+", default=["resnet18"])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[64], help="224: whole images; smaller: crops")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[64], help="smaller than the backbone's: crops")
     parser.add_argument("--steps", type=int, default=40, help="of an epoch; every epoch starts its loader anew")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--num_workers", type=int, default=1)
@@ -109,7 +112,10 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {precision}, batches of {args.batch_size}")
     for backbone in args.backbones:
         for size in args.sizes:
-            crops = [CropStage(size, epochs=2 * EPOCHS)] if size < 224 else None
+            own = own_image_size(backbone)
+            if size > own:
+                parser.error(f"--sizes: {backbone} takes up to {own} px, got {size}")
+            crops = [CropStage(size, epochs=2 * EPOCHS)] if size < own else None
             count = args.batch_size * args.steps
             options: dict[str, Any] = {"batch_size": args.batch_size, "num_workers": args.num_workers}
             data = ShapesDataModule(backbone, train_size=count, scenes=16, curriculum=crops, **options)

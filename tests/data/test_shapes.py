@@ -157,7 +157,9 @@ def test_shapes_have_the_area_of_their_class(label):
 
 def test_bad_input(pictures):
     bank = Backgrounds(pictures, 73)
-    with pytest.raises(ValueError, match="bands: shapes of 73 px do not fit into 64 px"):
+    with pytest.raises(
+        ValueError, match="bands: shapes of 256 px, on a canvas of 256 px, have 73 px in images of 64 px"
+    ):
         ShapesDataset([bank], JointTransform(64, 73), "train", 6, bands=((200, 256),))
     with pytest.raises(ValueError, match="crop: expected 1 to 73 pixels"):
         ShapesDataset([bank], JointTransform(64, 73), "train", 6, crop=100)

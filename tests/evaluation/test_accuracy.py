@@ -65,6 +65,18 @@ def test_rows_equal_their_definition(predictions):
     }
 
 
+def test_a_network_that_is_not_right_often_enough_is_told(predictions):
+    for least, judged in (((0.9, 0.95), (True, True)), ((0.96, 0.96), (False, False)), (None, (None, None))):
+        rows = accuracy_rows(predictions, ["a", "b", "c"], {}, least)
+        table = {(row.group, row.name): row for row in rows}
+        assert (table["all", ""].as_expected, table["size", "20-25 px"].as_expected) == judged
+        assert table["size", "80-100 px"].as_expected is None
+    few = accuracy_rows(predictions[:49], ["a", "b", "c"], {"removed": "chance", "grey": "same"}, (0.99, 0.99))
+    assert {row.as_expected for row in few} == {None}
+    assert "Fewer than 50 images are too few to say" in accuracy_markdown(few)
+    assert "Fewer" not in accuracy_markdown(rows)
+
+
 def test_neighbours_equal_their_definition():
     rng = np.random.default_rng(1)
     values, label = rng.random((90, 2)), rng.integers(0, 3, 90)

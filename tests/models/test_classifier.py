@@ -10,7 +10,8 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from safetensors.torch import save_file
 from torch import nn
 
-from refinecam.data import CropStage, ShapesDataModule
+from refinecam.data import CropStage, FunnyBirdsDataModule, ShapesDataModule
+from refinecam.errors import InputError
 from refinecam.models import Classifier, create_backbone
 from refinecam.models.backbones import DIRECTIONS
 
@@ -29,6 +30,27 @@ def test_schedule(schedule, progress, expected):
     model = Classifier("resnet18", pretrained=False, schedule=schedule, warmup=0.1)
     model.progress = progress
     assert model._rate() == pytest.approx(expected)
+
+
+def test_a_schedule_of_nothing_but_warmup():
+    model = Classifier("resnet18", pretrained=False, schedule="cosine", warmup=1.0)
+    rates = []
+    for model.progress in (0.5, 1.0):
+        rates.append(model._rate())
+    assert rates == [0.5, 1.0]
+
+
+def test_weights_of_other_classes_or_colours_are_no_start(tmp_path, birds):
+    with pytest.raises(InputError, match=r"shapes-resnet18.safetensors tells 6 classes apart, here there are 12"):
+        Classifier("resnet18", num_classes=12, checkpoint="shapes-resnet18")
+    path = tmp_path / "weights.safetensors"
+    about = {"backbone": "resnet18", "num_classes": "12", "image_size": "", "normalise": "True"}
+    save_file(create_backbone("resnet18", False, 12).state_dict(), path, about)
+    model = Classifier("resnet18", num_classes=12, checkpoint=str(path))
+    trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    data = FunnyBirdsDataModule("resnet18", folder=str(birds), batch_size=2, image_size=64)
+    with pytest.raises(InputError, match=r"weights.safetensors was trained on normalised images.* --data.normalise tr"):
+        trainer.fit(model, data)
 
 
 @pytest.mark.parametrize("limit", [{"max_epochs": 2}, {"max_steps": 4}, {"max_time": "00:00:00:08"}], ids=str)

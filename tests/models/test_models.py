@@ -82,6 +82,7 @@ def test_weights_of_a_training_from_python_load(tmp_path):
     network = load_network(path, "resnet18", image_size=48)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), model.network.parameters(), strict=True))
     assert read_weights(path).image_size == 48
+    assert load_network("shapes-resnet18", image_size=224).num_classes == 6
     with pytest.raises(ValueError, match=r"was trained at 48 px, not at 64 px; use --model.image_size 48"):
         load_network(path, "resnet18", image_size=64)
 

@@ -44,6 +44,7 @@ class FunnyBirdsDataModule(L.LightningDataModule):
         classes: names of the classes.
         bird_classes: entries of ``classes.json``, with the parts of each class; empty until there is a folder.
         transform: of images and part maps.
+        title: what the images are, for tables.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class FunnyBirdsDataModule(L.LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         awaited = download and not self.folder.exists()
         self.bird_classes: list[dict[str, Any]] = [] if awaited else read_classes(self.folder)
+        self.title = f"FunnyBirds in {folder}"
         self.classes = tuple(f"class {i}" for i in range(len(self.bird_classes) or OFFICIAL_CLASSES))
         self.datasets: dict[str, FunnyBirds] = {}
 
