@@ -1,7 +1,6 @@
 """The command lines: the classes' typed signatures are the config's schema."""
 
 import argparse
-import difflib
 import logging
 import re
 import signal
@@ -13,7 +12,6 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-import yaml
 from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -21,6 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from refinecam.arguments import OF_THE_MODEL, check_data_follow_the_model, one_line, read_ahead
 from refinecam.callbacks import BandAccuracy, EarlierWeights, FinalMetrics, TrainingPictures
 from refinecam.data import FunnyBirdsDataModule, ShapesDataModule
 from refinecam.errors import InputError
@@ -29,18 +28,6 @@ from refinecam.models import Classifier, check_colours, read_weights
 
 DATASETS: dict[str, type[L.LightningDataModule]] = {"shapes": ShapesDataModule, "funnybirds": FunnyBirdsDataModule}
 """Data modules by the name that a config's ``dataset`` gives them."""
-OF_THE_MODEL = ("backbone", "image_size")
-"""Arguments of the data modules that the model decides."""
-REPETITIONS = (
-    "Expected a path",
-    "Does not validate",
-    "Subtypes:",
-    "Errors:",
-    "Problem with given",
-    "Given value type:",
-    "Expected a NoneType",
-)
-"""Beginnings of lines in jsonargparse's messages that tell a user nothing."""
 
 
 def native_precision(precision: str, on_cpu: bool) -> str:
@@ -51,54 +38,6 @@ def native_precision(precision: str, on_cpu: bool) -> str:
 
 def _class_count(data: Any) -> int:
     return len(data.classes)
-
-
-def _read_ahead(args: Sequence[str]) -> dict[str, list[Any]]:
-    """Values that the real parser's shape depends on, or that it would drop: of the command line, then of its configs.
-
-    Where a config is given several times, the last one comes first, as it has the last word.
-    """
-    names = ("dataset", *(f"data.{name}" for name in OF_THE_MODEL))
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", action="append", default=[])
-    for name in names:
-        parser.add_argument(f"--{name}", nargs="?", action="append", default=[])
-    known, _ = parser.parse_known_args(list(args))
-    found = {name: getattr(known, name)[::-1] for name in names}
-    for path in reversed(known.config):
-        try:
-            config = yaml.safe_load(Path(path).read_text())
-        except (OSError, ValueError, yaml.YAMLError):
-            continue  # the real parser reads it again and says what is wrong with it
-        for name in names:
-            section, _, key = name.rpartition(".")
-            values = config.get(section) if section and isinstance(config, dict) else config
-            if isinstance(values, dict) and key in values:
-                found[name].append(values[key])
-    return found
-
-
-def _check_data_follow_the_model(found: dict[str, list[Any]]) -> None:
-    for name in OF_THE_MODEL:
-        for value in found[f"data.{name}"]:
-            raise InputError(f"data.{name}: the data follow the model; instead of {value} here give --model.{name}")
-
-
-def _one_line(message: str, options: Sequence[str]) -> str:
-    """What jsonargparse says of a wrong argument, with the options whose names are close to one that is not there."""
-    lines = [re.sub(r"<class '(\w+)'>", r"\1", line.strip(" -")) for line in message.splitlines()]
-    line = "; ".join(line for line in lines if line and "Namespace(" not in line and not line.startswith(REPETITIONS))
-    line = re.sub(r'^Parser key "([^"]+)":[; ]*', r"\1: ", line)
-    if linked := re.match(r'Linked "([^"]+)" must be given via "(\w+)"', line):
-        return f"{linked[1]}: it is not for you to give, it follows from --{linked[2]}"
-    unknown = re.search(r"unrecognized arguments: (--[^ =]+)", line)
-    close = difflib.get_close_matches(unknown[1], options, n=3) if unknown else []
-    if in_config := re.search(r"Group '(\w+)' does not accept option '(\w+)'", line):
-        prefix = f"--{in_config[1]}."
-        names = [option.removeprefix(prefix) for option in options if option.startswith(prefix)]
-        close = [prefix + name for name in difflib.get_close_matches(in_config[2], names, n=3, cutoff=0.7)]
-    help = "--data.curriculum.help" if line.startswith("data.curriculum: ") else "--help"
-    return f"{line}; close to it: {', '.join(close)}" if close else f"{line}; {help} lists what there is"
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -119,7 +58,7 @@ class _CLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except argparse.ArgumentError as error:
-            raise InputError(_one_line(str(error), list(parser._option_string_actions))) from error
+            raise InputError(one_line(str(error), list(parser._option_string_actions))) from error
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the choice of the data set, which decides what ``--data`` has."""
@@ -215,8 +154,8 @@ class EvaluateCLI(_CLI):
 
 def _build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_defaults: Any) -> Any:
     """Read the command line, or ``args``, and make trainer, model and data of it."""
-    found = _read_ahead(sys.argv[1:] if args is None else args)
-    _check_data_follow_the_model(found)
+    found = read_ahead(sys.argv[1:] if args is None else args)
+    check_data_follow_the_model(found)
     return cli(
         model,
         DATASETS[next((name for name in found["dataset"] if isinstance(name, str) and name in DATASETS), "shapes")],
