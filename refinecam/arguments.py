@@ -66,7 +66,7 @@ def one_line(message: str, options: Sequence[str]) -> str:
     lines = [re.sub(r"<class '(\w+)'>", r"\1", line.strip(" -")) for line in message.splitlines()]
     line = "; ".join(line for line in lines if line and "Namespace(" not in line and not line.startswith(REPETITIONS))
     line = re.sub(r'^Parser key "([^"]+)":[; ]*', r"\1: ", line)
-    if linked := re.match(r'Linked "([^"]+)" must be given via "(\w+)"', line):
+    if linked := re.match(r'Linked "([^"]+)" must be given via "([\w.]+)"', line):
         return f"{linked[1]}: it is not for you to give, it follows from --{linked[2]}"
     unknown = re.search(r"unrecognized arguments: (--[^ =]+)", line)
     close = difflib.get_close_matches(unknown[1], options, n=3) if unknown else []

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from jsonargparse import DefaultHelpFormatter
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
@@ -144,8 +144,13 @@ class EvaluateCLI(_CLI):
         parser.link_arguments("output", "model.output")
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Log to TensorBoard in the output folder, unless the config says otherwise."""
-        if self._get(self.config_init, "trainer.logger") in (None, True):
+        """Log to TensorBoard in the output folder, and show the time that is left, unless the config says otherwise."""
+        trainer = self._get(self.config_init, "trainer")
+        given = list(trainer.callbacks or [])
+        if trainer.enable_progress_bar is not False and not any(isinstance(bar, ProgressBar) for bar in given):
+            # Rich's bar, which is Lightning's own choice, does not know it where a batch takes half a minute.
+            kwargs["callbacks"] = [*given, TQDMProgressBar()]
+        if trainer.logger in (None, True):
             kwargs["logger"] = TensorBoardLogger(
                 self._get(self.config_init, "output"), name="", default_hp_metric=False
             )

@@ -28,10 +28,15 @@ def check_backbone(name: str) -> None:
         raise InputError(f"backbone: timm has no model named {name!r}; close to it: {', '.join(close) or 'none'}")
 
 
-def own_image_size(name: str) -> int:
-    """Side of the images that timm made a network for."""
+def data_config(name: str) -> dict[str, Any]:
+    """What timm says of a network's images: ``input_size``, ``crop_pct``, ``mean``, ``std`` and ``interpolation``.
+
+    Raises:
+        InputError: if timm does not know the name.
+    """
+    check_backbone(name)
     config = timm.models.get_pretrained_cfg(name)
-    return int(timm.data.resolve_data_config(pretrained_cfg=config.to_dict() if config else {})["input_size"][-1])
+    return timm.data.resolve_data_config(pretrained_cfg=config.to_dict() if config else {"input_size": (3, 224, 224)})
 
 
 def takes_any_size(name: str) -> bool:

@@ -6,10 +6,13 @@ import sys
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 
+from refinecam import cli
 from refinecam.attribution import RandomCAM
 from refinecam.cli import evaluate, run, train
 from refinecam.data import ShapesDataModule
+from refinecam.evaluation import Evaluator
 from tests.command_lines import DATA, METHODS, ROOT, evaluate_args, read_events, train_args
 
 
@@ -53,7 +56,7 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
     events = read_events(logs)
     assert "arcc/RefineCAM(LayerCAM), stage 0, product" in events.Tags()["scalars"]
     text = (evaluated / "accuracy.md").read_text()
-    assert text.startswith("resnet18 (best.ckpt), shapes before procedural, seed 0: 7 images, accuracy ")
+    assert text.startswith("resnet18 (weights/best.ckpt), shapes before procedural, seed 0: 7 images, accuracy ")
     assert "told from | colour | 0 | needs 50 images" in text
     assert "accuracy/told from colour" not in events.Tags()["scalars"]
     assert "maps" in events.Tags()["images"]
@@ -223,6 +226,14 @@ def test_an_output_that_is_a_file(trained, tmp_path):
     with pytest.raises(SystemExit, match=r"error: .*file.*: .*; name another path"):
         run(lambda: evaluate(evaluate_args(trained, tmp_path / "file")))
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_time_that_is_left_is_shown(trained, tmp_path):
+    args = evaluate_args(trained, tmp_path)
+    for asked, bar in (("true", TQDMProgressBar), ("false", type(None))):
+        args[args.index("--trainer.enable_progress_bar") + 1] = asked
+        trainer = cli._build(cli.EvaluateCLI, Evaluator, args, inference_mode=False).trainer
+        assert isinstance(trainer.progress_bar_callback, bar)
 
 
 def test_results_of_an_earlier_run_are_told_apart(trained, tmp_path):

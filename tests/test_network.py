@@ -8,6 +8,7 @@ from torch import nn
 
 from refinecam.attribution import DeepLift, LayerCAM, RefineCAM, ScoreCAM
 from refinecam.metrics.functional import arcc, average_drop, coherency, road
+from refinecam.network import data_config
 
 
 class Wrapped(nn.Module):
@@ -133,3 +134,9 @@ def test_maps_of_another_library(tiny_net, images, targets):
     ):
         with pytest.raises(ValueError, match=message):
             average_drop(tiny_net, images, targets, maps)
+
+
+def test_a_network_without_a_config_has_timms_usual_images(monkeypatch):
+    monkeypatch.setattr("timm.models.get_pretrained_cfg", lambda name: None)
+    config = data_config("resnet18")
+    assert (config["input_size"], config["mean"]) == ((3, 224, 224), (0.485, 0.456, 0.406))

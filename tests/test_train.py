@@ -81,10 +81,23 @@ def test_weights_of_an_earlier_training_are_kept(tmp_path):
     args[args.index("--trainer.max_epochs") + 1] = "3"
     train([*args, "--ckpt_path", str(folder / "last.ckpt")])  # one that goes on is not set aside
     assert len(list(folder.iterdir())) == 5
+    (folder / "last.ckpt").rename(folder / "last-3.ckpt")
+    with pytest.raises(InputError, match=r"ckpt_path: .*last-3.ckpt was renamed when a later training began"):
+        train([*train_args(tmp_path), "--trainer.max_epochs", "4", "--ckpt_path", str(folder / "last-3.ckpt")])
+    (folder / "last-3.ckpt").rename(folder / "last.ckpt")
     with pytest.raises(
         InputError, match=r"ckpt_path: .*last.ckpt is at the end of its training, so nothing was trained"
     ):
         train([*args, "--ckpt_path", str(folder / "last.ckpt")])
+
+
+@pytest.mark.parametrize("more", [["--trainer.fast_dev_run", "true"], ["--trainer.max_epochs", "0"]], ids=str)
+def test_a_run_that_trains_nothing_leaves_earlier_weights_where_they_are(tmp_path, more):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/best.ckpt").write_text("earlier")
+    with pytest.raises(InputError, match="no best weights to test"):
+        train([*train_args(tmp_path), *more])
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == ["best.ckpt"]
 
 
 def test_a_stopped_run_is_no_success(capsys):
@@ -193,7 +206,7 @@ def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
     ("more", "message"),
     [
         (["--model.backbone", "resnet81"], "timm has no model named 'resnet81'; close to it: resnet18"),
-        (["--model.backbone", "vit_tiny_patch16_224"], "curriculum: vit_tiny_patch16_224 takes images of one size"),
+        (["--model.backbone", "vit_tiny_patch16_224"], "curriculum: vit_tiny_patch16_224 takes images of 64 px only"),
         (["--data.backgrounds", "nowhere"], "backgrounds: there is no folder nowhere"),
         (["--data.curriculum", '[{"crop": 999, "epochs": 1}]'], "crop: expected 1 to 67 pixels"),
         (["--data.bands", "[[50, 40]]"], "bands: expected (low, high)"),

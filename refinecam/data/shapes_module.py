@@ -106,9 +106,11 @@ class ShapesDataModule(L.LightningDataModule):
                 raise InputError(f"curriculum: a stage lasts at least 1 epoch, got {stage.epochs}")
             check_counts({"train_size": stage.train_size})
         self.transform = JointTransform.for_backbone(backbone, image_size)
-        if curriculum and not takes_any_size(backbone):
+        other = {stage.crop for stage in curriculum or []} - {self.transform.image_size}
+        if other and not takes_any_size(backbone):
             raise InputError(
-                f"curriculum: {backbone} takes images of one size only, no smaller views; use --data.curriculum '[]'"
+                f"curriculum: {backbone} takes images of {self.transform.image_size} px only, no views of {min(other)} "
+                "px; leave these out: --data.curriculum '[]'"
             )
         self.sources = [backgrounds or PROCEDURAL] if not isinstance(backgrounds, list) else backgrounds
         if not self.sources:

@@ -10,14 +10,12 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for upda
 import albumentations as A
 import cv2
 import numpy as np
-import timm
-import timm.data
 import torch
 from albumentations.pytorch import ToTensorV2
 from numpy.typing import NDArray
 from torch import Tensor
 
-from refinecam.network import check_backbone
+from refinecam.network import data_config
 
 INTERPOLATION = {
     "nearest": cv2.INTER_NEAREST,
@@ -52,9 +50,7 @@ class JointTransform:
         Raises:
             InputError: if timm does not know ``backbone``.
         """
-        check_backbone(backbone)
-        pretrained = timm.models.get_pretrained_cfg(backbone)
-        config = timm.data.resolve_data_config(pretrained_cfg=pretrained.to_dict() if pretrained else {})
+        config = data_config(backbone)
         size = image_size or config["input_size"][-1]
         return cls(
             image_size=size,

@@ -71,24 +71,27 @@ def accuracy_rows(
     images' own accuracy. A factor must not tell the label: for the second half of the images it is told from the 25
     images of the first half that have the nearest values, and that may be right three standard errors more often than
     chance at most. Where the half has fewer images, nothing is told: the row has 0 images and its accuracy is NaN, and
-    nothing is expected of the other rows, either.
+    nothing is expected of a control, either. ``least`` is expected only of so many images that three may be wrong: of
+    fewer a single one would decide.
 
     Args:
         predictions: the rows of :func:`prediction_rows`.
         classes: names of the classes.
         expected: for each control ``"chance"`` or ``"same"``.
-        least: accuracy to expect of all images, and of the smallest size band.
+        least: accuracy to expect of all images, and of the smallest size band, where there are several.
     """
     label = predictions["label"].to_numpy()
     right = label == predictions["predicted"].to_numpy()
     half = len(label) // 2
     judged = half >= NEIGHBOURS
-    of_all, of_smallest = [(share, 1.0) for share in least] if least and judged else (None, None)
-    rows = [_row("all", "", right, of_all)]
+    of_all, of_smallest = least or (None, None)
+    rows = [_row("all", "", right, _at_least(of_all, len(right)))]
     if "band" in predictions:
-        bands = sorted(predictions["band"].unique(), key=lambda band: -float(band.split("-")[0]))
-        limits_of = {bands[-1]: of_smallest}
-        rows += [_row("size", band, right[predictions["band"] == band], limits_of.get(band)) for band in bands]
+        bands = sorted(predictions["band"].unique(), key=_diameters, reverse=True)
+        for band in bands:
+            of_band = right[predictions["band"] == band]
+            share = of_smallest if band == bands[-1] != bands[0] else None
+            rows.append(_row("size", band, of_band, _at_least(share, len(of_band))))
     rows += [_row("class", name, right[label == i]) for i, name in enumerate(classes) if (label == i).any()]
     chance = 1 / len(classes)
     limits = {
@@ -144,13 +147,21 @@ def accuracy_markdown(rows: Sequence[AccuracyRow]) -> str:
         expected = "" if row.low is None else f"{row.low:.1%} to {row.high:.1%}"
         accuracy = f"{row.accuracy:.1%}" if row.images else f"needs {2 * NEIGHBOURS} images"
         lines.append(f"| {row.group} | {row.name} | {row.images} | {accuracy} | {expected} | {verdict} |")
-    if rows[0].images < 2 * NEIGHBOURS:
-        lines += ["", f"Fewer than {2 * NEIGHBOURS} images are too few to say whether the accuracy is as expected."]
+    if rows[0].images < 2 * NEIGHBOURS and any(row.group == "control" for row in rows):
+        lines += ["", f"Fewer than {2 * NEIGHBOURS} images are too few to say whether a control is as expected."]
     return "\n".join(lines) + "\n"
 
 
 def _row(group: str, name: str, right: NDArray[np.bool_], limits: tuple[float, float] | None = None) -> AccuracyRow:
     return AccuracyRow(group, name, len(right), float(right.mean()), *(limits or (None, None)))
+
+
+def _at_least(share: float | None, count: int) -> tuple[float, float] | None:
+    return (share, 1.0) if share is not None and round(count * (1 - share), 6) >= 3 else None
+
+
+def _diameters(band: str) -> list[float]:
+    return [float(number) for number in band.removesuffix(" px").split("-")]
 
 
 def _around(value: float, distance: float) -> tuple[float, float]:

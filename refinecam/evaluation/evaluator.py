@@ -20,6 +20,7 @@ from refinecam.metrics.functional import PERCENTILES, check_percentiles
 from refinecam.metrics.functional.perturbation import Fill
 from refinecam.metrics.functional.ranking import Ranking, check_ranking
 from refinecam.models import build_network, check_colours, create_backbone, read_weights
+from refinecam.models.checkpoints import SHIPPED
 
 
 class Evaluator(L.LightningModule):
@@ -229,8 +230,12 @@ class Evaluator(L.LightningModule):
 
     def _evaluated(self) -> str:
         """Of which network on which data the tables are."""
-        name = self.checkpoint.name if self.checkpoint else "ImageNet weights"
-        return f"{self.backbone} ({name}), {getattr(self._data, 'title', type(self._data).__name__)}"
+        path = self.checkpoint
+        weights = (
+            "ImageNet" if path is None else path.stem if path.parent == SHIPPED else f"{path.parent.name}/{path.name}"
+        )
+        data = f", {getattr(self._data, 'title', type(self._data).__name__)}" if self._data is not None else ""
+        return f"{self.backbone} ({weights}){data}"
 
     def _scoring(self, skipped: int) -> str:
         which = f"{skipped} misclassified ones skipped" if self.only_correct else "all of them scored"

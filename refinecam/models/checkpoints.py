@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from refinecam.errors import InputError
 from refinecam.models.backbones import create_backbone
-from refinecam.network import own_image_size
+from refinecam.network import data_config
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints"
 PREFIX = "network."
@@ -87,11 +87,13 @@ def read_weights(checkpoint: str | Path, backbone: str | None = None, image_size
             f"checkpoint: {path} holds a {weights.backbone!r}, not a {backbone!r}; "
             f"use --model.backbone {weights.backbone}, or a --model.checkpoint of {backbone!r}"
         )
-    trained = weights.image_size or own_image_size(weights.backbone)
-    if image_size is not None and trained != image_size:
-        raise InputError(
-            f"checkpoint: {path} was trained at {trained} px, not at {image_size} px; use --model.image_size {trained}"
-        )
+    if image_size is not None:
+        trained = weights.image_size or data_config(weights.backbone)["input_size"][-1]
+        if trained != image_size:
+            raise InputError(
+                f"checkpoint: {path} was trained at {trained} px, not at {image_size} px; "
+                f"use --model.image_size {trained}"
+            )
     return weights
 
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from refinecam.cli import native_precision
 from refinecam.data import CropStage, ShapesDataModule
 from refinecam.models import Classifier
-from refinecam.network import own_image_size
+from refinecam.network import data_config, takes_any_size
 
 EPOCHS = 5
 """Of each kind, at least 2: the first ones warm up."""
@@ -112,9 +112,10 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {precision}, batches of {args.batch_size}")
     for backbone in args.backbones:
         for size in args.sizes:
-            own = own_image_size(backbone)
-            if size > own:
-                parser.error(f"--sizes: {backbone} takes up to {own} px, got {size}")
+            own = data_config(backbone)["input_size"][-1]
+            if size > own or (size < own and not takes_any_size(backbone)):
+                least = "up to" if takes_any_size(backbone) else "only"
+                parser.error(f"--sizes: {backbone} takes {least} {own} px, got {size}")
             crops = [CropStage(size, epochs=2 * EPOCHS)] if size < own else None
             count = args.batch_size * args.steps
             options: dict[str, Any] = {"batch_size": args.batch_size, "num_workers": args.num_workers}

@@ -71,10 +71,20 @@ def test_a_network_that_is_not_right_often_enough_is_told(predictions):
         table = {(row.group, row.name): row for row in rows}
         assert (table["all", ""].as_expected, table["size", "20-25 px"].as_expected) == judged
         assert table["size", "80-100 px"].as_expected is None
+    assert accuracy_rows(predictions[:300], ["a", "b", "c"], {}, (0.9, 0.9))[1].as_expected is None  # of one band alone
+    judged = [accuracy_rows(predictions[:n], ["a", "b", "c"], {}, (0.99, 0.9))[0].as_expected for n in (299, 300)]
+    assert judged == [None, False]
     few = accuracy_rows(predictions[:49], ["a", "b", "c"], {"removed": "chance", "grey": "same"}, (0.99, 0.99))
     assert {row.as_expected for row in few} == {None}
     assert "Fewer than 50 images are too few to say" in accuracy_markdown(few)
     assert "Fewer" not in accuracy_markdown(rows)
+
+
+def test_the_smallest_band_has_the_smallest_diameters():
+    bands = ["20-100 px", "20-25 px"] * 200
+    table = pd.DataFrame({"label": 0, "predicted": 0, "band": bands})
+    rows = accuracy_rows(table, ["a"], {}, (0.99, 0.975))
+    assert [(row.name, row.as_expected) for row in rows[1:3]] == [("20-100 px", None), ("20-25 px", True)]
 
 
 def test_neighbours_equal_their_definition():

@@ -95,6 +95,14 @@ def test_checkpoint_round_trip(checkpoint):
     assert not network.training
 
 
+@pytest.mark.parametrize("size", [None, 64])
+def test_weights_of_a_network_that_timm_does_not_know(tmp_path, size):
+    path = tmp_path / "weights.safetensors"
+    save_file({"w": torch.zeros(1)}, path, {"backbone": "resnet81", "num_classes": "6", "image_size": ""})
+    with pytest.raises(ValueError, match="timm has no model named 'resnet81'"):
+        load_network(path, image_size=size)
+
+
 def test_exported_weights_are_loaded_by_path_and_by_name(checkpoint, tmp_path, monkeypatch):
     path, model = checkpoint
     small = tmp_path / "shapes-test.safetensors"
