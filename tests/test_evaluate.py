@@ -56,7 +56,9 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
     events = read_events(logs)
     assert "arcc/RefineCAM(LayerCAM), stage 0, product" in events.Tags()["scalars"]
     text = (evaluated / "accuracy.md").read_text()
-    assert text.startswith("resnet18 (weights/best.ckpt), shapes before procedural, seed 0: 7 images, accuracy ")
+    assert text.startswith(
+        "resnet18 (weights/best.ckpt), shapes on procedural backgrounds, seed 0: 7 images, accuracy "
+    )
     assert "told from | colour | 0 | needs 50 images" in text
     assert "accuracy/told from colour" not in events.Tags()["scalars"]
     assert "maps" in events.Tags()["images"]

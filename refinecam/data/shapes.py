@@ -34,8 +34,6 @@ VISIBLE = 48
 SUBPIXEL = 4
 CONTROLS = {"shape removed": "chance", "other background": "same", "grey background": "same"}
 """Images that tell whether a network looks at the shape, with the accuracy to expect: chance, or that of the images."""
-
-
 LEAST_ACCURACY = (0.99, 0.975)
 """Of all images, and of the smallest band: only of a network that tells them, the shape is the explanation."""
 

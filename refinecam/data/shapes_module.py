@@ -169,7 +169,7 @@ class ShapesDataModule(L.LightningDataModule):
     @property
     def title(self) -> str:
         """What the images are, for tables."""
-        return f"shapes before {', '.join(self.sources)}, seed {self.seed}"
+        return f"shapes on {' and '.join(self.sources)} backgrounds, seed {self.seed}"
 
     def dataset(self, split: str) -> ShapesDataset:
         """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
