@@ -1,4 +1,4 @@
-"""What FunnyBirds' files, their renderer and their scores agree on: parts, part-map colours, subsets of parts.
+"""What FunnyBirds' files, their renderer and their scores agree on: parts, part-map colors, subsets of parts.
 
 Hesse et al., "FunnyBirds: A Synthetic Vision Dataset for a Part-Based Analysis of Explainable AI Methods", ICCV 2023.
 """
@@ -7,25 +7,25 @@ from collections.abc import Iterable, Mapping, Sequence
 
 PARTS = ("beak", "eye", "foot", "tail", "wing")
 """The removable parts, in the order in which every table here counts them."""
-Colour = tuple[int, int, int]
-PART_COLOURS: dict[str, tuple[Colour, ...]] = {
+Color = tuple[int, int, int]
+PART_COLORS: dict[str, tuple[Color, ...]] = {
     "beak": ((255, 255, 0),),
     "eye": ((255, 255, 253), (255, 255, 254)),
     "foot": ((255, 0, 1), (255, 0, 2)),
     "tail": ((0, 0, 255),),
     "wing": ((0, 255, 1), (0, 255, 2)),
 }
-"""Colours of each part in a part map, one for each of its sides."""
-BODY_COLOUR: Colour = (170, 170, 170)
-EMPTY_COLOUR: Colour = (0, 0, 0)
+"""Colors of each part in a part map, one for each of its sides."""
+BODY_COLOR: Color = (170, 170, 170)
+EMPTY_COLOR: Color = (0, 0, 0)
 MAX_OBJECTS = 50
 """Background objects that a part map can tell apart."""
 SUBSETS = 2 ** len(PARTS)
 """Sets of parts that a bird can be drawn with; set s has part p where bit p of s is 1, so the last has all."""
 
 
-def object_colour(place: int) -> Colour:
-    """Colour of a background object in a part map; objects are counted from 0."""
+def object_color(place: int) -> Color:
+    """Color of a background object in a part map; objects are counted from 0."""
     return (204, 204, 204 + place)
 
 

@@ -24,7 +24,7 @@ from refinecam.callbacks import BandAccuracy, EarlierWeights, FinalMetrics, Trai
 from refinecam.data import FunnyBirdsDataModule, ShapesDataModule
 from refinecam.errors import InputError
 from refinecam.evaluation import Evaluator
-from refinecam.models import Classifier, check_colours, read_weights
+from refinecam.models import Classifier, check_colors, read_weights
 
 DATASETS: dict[str, type[L.LightningDataModule]] = {"shapes": ShapesDataModule, "funnybirds": FunnyBirdsDataModule}
 """Data modules by the name that a config's ``dataset`` gives them."""
@@ -198,7 +198,7 @@ def train(args: Sequence[str] | None = None) -> None:
                 f"ckpt_path: {cli.config.ckpt_path} tells {found.num_classes} classes apart, the data has "
                 f"{len(cli.datamodule.classes)}"
             )
-        check_colours("ckpt_path", cli.config.ckpt_path, found.normalise, cli.datamodule)
+        check_colors("ckpt_path", cli.config.ckpt_path, found.normalize, cli.datamodule)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     if cli.config.ckpt_path and "train/loss" not in cli.trainer.callback_metrics:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Filling missing pixels with the weighted mean of their neighbours, for a whole batch at once.
+"""Filling missing pixels with the weighted mean of their neighbors, for a whole batch at once.
 
 The linear system of ROAD's imputation (Rong et al., ICML 2022) is homogeneous diffusion inpainting. It is solved
 by conjugate gradients with a multigrid V-cycle as preconditioner: a handful of iterations whatever the size and
@@ -29,10 +29,10 @@ Thirds = tuple[Tensor, Tensor, Tensor]
 
 @torch.no_grad()
 def impute(images: Tensor, missing: Tensor) -> Tensor:
-    r"""Replace each missing pixel by the weighted mean of its 8 neighbours, solved jointly for all of them.
+    r"""Replace each missing pixel by the weighted mean of its 8 neighbors, solved jointly for all of them.
 
-    The weights are 1/6 for direct and 1/12 for diagonal neighbours; neighbours outside the image drop out and the
-    others are renormalised. For a missing pixel i, with J the neighbours inside the image:
+    The weights are 1/6 for direct and 1/12 for diagonal neighbors; neighbors outside the image drop out and the
+    others are renormalized. For a missing pixel i, with J the neighbors inside the image:
 
     .. math:: \sum_{j \in J} w_{ij} x_i = \sum_{j \in J} w_{ij} x_j
 
@@ -107,7 +107,7 @@ class _Grid:
         self.right = unknown.new_empty(count, channels, height, width)
         whole = _box(torch.ones_like(unknown[:1]))
         self.whole = whole if pull is None else whole + pull
-        # A 1 x 1 grid has no neighbours; its diagonal is never used, only kept from dividing by zero.
+        # A 1 x 1 grid has no neighbors; its diagonal is never used, only kept from dividing by zero.
         self.inverse = unknown / (self.whole - 4).clamp(min=1e-6)
         if 1 in (height, width):
             self.inverse *= 2 / 3  # on a line Jacobi's method has to be damped
@@ -115,7 +115,7 @@ class _Grid:
     def coarser(self) -> "_Grid":
         """The grid of half the size. A cell is unknown where half of its fine cells are, or more.
 
-        The known ones among them hold it back, by their weights in the equations of their unknown neighbours.
+        The known ones among them hold it back, by their weights in the equations of their unknown neighbors.
         """
         shares = F.avg_pool2d(self.unknown, 2, ceil_mode=True, count_include_pad=False)
         unknown = (shares >= 0.5).float()
@@ -171,7 +171,7 @@ def _enlarge(thirds: Thirds, out: tuple[Tensor, Tensor]) -> None:
 
 
 def _box(x: Tensor) -> Tensor:
-    """[1,2,1] x [1,2,1], zeros outside: 12 times the weights of the neighbours, and 4 for the cell itself."""
+    """[1,2,1] x [1,2,1], zeros outside: 12 times the weights of the neighbors, and 4 for the cell itself."""
     padded = F.pad(x, (1, 1, 1, 1))
     rows = torch.empty_like(padded[..., 1:-1, :])
     return _box_into(_thirds(padded, 2), rows, _thirds(rows, 3), torch.empty_like(x))

@@ -134,7 +134,7 @@ def check_input(images: Tensor, targets: Tensor) -> None:
         raise InputError(f"images: expected a tensor (N, C, H, W), got a {type(images).__name__}")
     if images.ndim != 4 or not images.is_floating_point():
         alone = "; one image alone: images.unsqueeze(0)" if images.ndim == 3 else ""
-        whole = "" if images.is_floating_point() else "; divide by 255 and normalise as in the model's training"
+        whole = "" if images.is_floating_point() else "; divide by 255 and normalize as in the model's training"
         raise InputError(
             f"images: expected a float tensor (N, C, H, W), got {images.dtype} {tuple(images.shape)}{alone}{whole}"
         )

@@ -18,7 +18,7 @@ def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
 
     Args:
         seed: the experiment's seed, at least 0.
-        purpose: what is drawn, for example ``"train/colour"``; different purposes give independent streams.
+        purpose: what is drawn, for example ``"train/color"``; different purposes give independent streams.
         index: identity of the sample, at least 0.
 
     >>> generator(0, "noise", 7).random() == generator(0, "noise", 7).random()

@@ -59,8 +59,8 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
     assert text.startswith(
         "resnet18 (weights/best.ckpt), shapes on procedural backgrounds, seed 0: 7 images, accuracy "
     )
-    assert "told from | colour | 0 | needs 50 images" in text
-    assert "accuracy/told from colour" not in events.Tags()["scalars"]
+    assert "told from | color | 0 | needs 50 images" in text
+    assert "accuracy/told from color" not in events.Tags()["scalars"]
     assert "maps" in events.Tags()["images"]
 
 
@@ -81,8 +81,8 @@ def test_the_classifier_alone(trained, tmp_path, capsys):
         (predictions["label"] == predictions["predicted"]).mean()
     )
     assert table.loc["size"].index.tolist() == ["80-100 px", "40-50 px", "20-25 px"]
-    assert table.loc["control"].index.tolist() == ["shape removed", "other background", "grey background"]
-    assert table.loc["told from"].index.tolist() == ["colour", "position", "size"]
+    assert table.loc["control"].index.tolist() == ["shape removed", "other background", "gray background"]
+    assert table.loc["told from"].index.tolist() == ["color", "position", "size"]
     (logs,) = tmp_path.glob("version_*")
     assert "accuracy/size 20-25 px" in read_events(logs).Tags()["scalars"]
 

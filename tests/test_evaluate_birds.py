@@ -29,10 +29,10 @@ def trained_birds(birds, tmp_path_factory):
     return folder / "best.ckpt"
 
 
-def test_a_training_goes_on_in_its_own_colours(birds, trained_birds):
+def test_a_training_goes_on_in_its_own_colors(birds, trained_birds):
     args = ["--config", str(ROOT / "configs/train/birds-scratch.yaml"), *TINY, "--data.folder", str(birds)]
-    args += ["--model.image_size", "64", "--trainer.logger", "false", "--data.normalise", "true"]
-    with pytest.raises(InputError, match=r"ckpt_path: .*last.ckpt was trained on colours in \[0, 1\]"):
+    args += ["--model.image_size", "64", "--trainer.logger", "false", "--data.normalize", "true"]
+    with pytest.raises(InputError, match=r"ckpt_path: .*last.ckpt was trained on colors in \[0, 1\]"):
         train([*args, "--ckpt_path", str(trained_birds.with_name("last.ckpt"))])
 
 
@@ -118,8 +118,8 @@ def test_misclassified_birds_count_for_funnybirds_alone(birds, trained_birds, ev
     [
         (["--data.folder", "nowhere"], "nowhere"),
         (
-            ["--data.normalise", "true"],
-            "best.ckpt was trained on colours in [0, 1], which these data are not; give another",
+            ["--data.normalize", "true"],
+            "best.ckpt was trained on colors in [0, 1], which these data are not; give another",
         ),
         (["--model.checkpoint", "shapes-resnet18"], "the network tells 6 classes apart, the data has 12"),
     ],

@@ -9,7 +9,7 @@ from scipy.sparse.linalg import spsolve
 from refinecam import imputation
 from refinecam.imputation import impute
 
-NEIGHBOURS = {(i, j): 1 / 6 if i == 0 or j == 0 else 1 / 12 for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j}
+NEIGHBORS = {(i, j): 1 / 6 if i == 0 or j == 0 else 1 / 12 for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j}
 
 
 def direct_solution(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
@@ -17,7 +17,7 @@ def direct_solution(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
     rows = {tuple(p): k for k, p in enumerate(np.argwhere(missing))}
     system, right = lil_matrix((len(rows), len(rows))), np.zeros((len(rows), image.shape[0]))
     for (y, x), k in rows.items():
-        for (dy, dx), weight in NEIGHBOURS.items():
+        for (dy, dx), weight in NEIGHBORS.items():
             place = (y + dy, x + dx)
             if not (0 <= place[0] < missing.shape[0] and 0 <= place[1] < missing.shape[1]):
                 continue

@@ -22,7 +22,7 @@ class Wrapped(nn.Module):
         return self.through(self.model(x))
 
 
-class Grey(nn.Module):
+class Gray(nn.Module):
     def forward(self, x):
         return x.mean(1, keepdim=True)
 
@@ -47,7 +47,7 @@ def road_of_noise(model, images, targets):
         (lambda x: x[:, :1], "has 1 channels, the model takes 3$"),
         (lambda x: x.permute(0, 2, 3, 1), r"has 24 channels, the model takes 3; images.permute\(0, 3, 1, 2\)"),
         (lambda x: x.numpy(), r"images: expected a tensor \(N, C, H, W\), got a ndarray"),
-        (lambda x: (x * 255).to(torch.uint8), "divide by 255 and normalise"),
+        (lambda x: (x * 255).to(torch.uint8), "divide by 255 and normalize"),
     ],
 )
 def test_images_that_the_model_cannot_take(use, change, message, tiny_net, images, targets):
@@ -71,11 +71,11 @@ def test_other_errors_of_a_model_are_its_own(tiny_net, images, targets):
 
     with pytest.raises(RuntimeError, match="its own"):
         road_of_noise(Wrapped(tiny_net, fail).eval(), images, targets)
-    grey = nn.Sequential(Grey(), nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(7, 6)).eval()
+    gray = nn.Sequential(Gray(), nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(7, 6)).eval()
     with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
-        road_of_noise(grey, images, targets)
+        road_of_noise(gray, images, targets)
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError, match="mat1 and mat2 shapes"):
-        road_of_noise(grey, images.bfloat16(), targets)
+        road_of_noise(gray, images.bfloat16(), targets)
 
 
 def test_one_image_alone_and_targets_of_other_types(tiny_net, images, targets):

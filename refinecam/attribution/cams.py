@@ -50,7 +50,7 @@ class CAM(AttributionMethod):
 
         Args:
             model: classifier, images to logits (N, K). Left exactly as it was.
-            image: normalised images, shape (N, C, H, W).
+            image: normalized images, shape (N, C, H, W).
             target: class of each image, int64, shape (N,).
             stages: indices from shallow (0) to deep (-1) or layers' names; None for all stages, shallow to deep.
 
@@ -71,7 +71,7 @@ class CAM(AttributionMethod):
             layers: module names.
 
         Returns:
-            One map (N, 1, h, w) for each layer, before ReLU and normalisation, usually at the layer's own resolution.
+            One map (N, 1, h, w) for each layer, before ReLU and normalization, usually at the layer's own resolution.
         """
 
 

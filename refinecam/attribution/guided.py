@@ -17,7 +17,7 @@ class GuidedGradCAM(CAM):
 
     Guided backpropagation is the gradient of the class score with respect to the image where only positive gradients
     pass backwards through a ReLU. It concerns modules of type ``nn.ReLU`` alone: in a network without them, such as
-    Swin and ConvNeXt with their GELU, it is the plain gradient, as in captum. The colour channels are summed and the
+    Swin and ConvNeXt with their GELU, it is the plain gradient, as in captum. The color channels are summed and the
     absolute value is taken. The map has the image's resolution at every stage.
     """
 

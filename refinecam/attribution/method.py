@@ -60,7 +60,7 @@ class AttributionMethod(ABC):
 
         Args:
             model: classifier, images to logits (N, K). Left exactly as it was.
-            image: normalised images, shape (N, C, H, W).
+            image: normalized images, shape (N, C, H, W).
             target: class of each image, int64, shape (N,).
 
         Returns:
@@ -72,10 +72,10 @@ class AttributionMethod(ABC):
         """
 
 
-def normalise(maps: Tensor) -> Tensor:
-    """Min-max normalise each map to [0, 1]; a constant map becomes 0.
+def normalize(maps: Tensor) -> Tensor:
+    """Min-max normalize each map to [0, 1]; a constant map becomes 0.
 
-    >>> normalise(torch.tensor([[[[1.0, 2.0, 3.0]]], [[[5.0, 5.0, 5.0]]]])).flatten()
+    >>> normalize(torch.tensor([[[[1.0, 2.0, 3.0]]], [[[5.0, 5.0, 5.0]]]])).flatten()
     tensor([0.0000, 0.5000, 1.0000, 0.0000, 0.0000, 0.0000])
     """
     low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
@@ -84,8 +84,8 @@ def normalise(maps: Tensor) -> Tensor:
 
 
 def upsample(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Resize maps (N, 1, h, w) to ``size`` and normalise them, in float32."""
-    return normalise(resize(maps, size))
+    """Resize maps (N, 1, h, w) to ``size`` and normalize them, in float32."""
+    return normalize(resize(maps, size))
 
 
 def resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

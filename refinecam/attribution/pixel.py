@@ -13,7 +13,7 @@ import torch
 from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 from torch import Tensor, fx, nn
 
-from refinecam.attribution.method import AttributionMethod, normalise
+from refinecam.attribution.method import AttributionMethod, normalize
 from refinecam.errors import InputError, check_counts
 from refinecam.network import (
     check_gradients_possible,
@@ -37,7 +37,7 @@ class PixelMethod(AttributionMethod):
         with eval_mode(model), torch.enable_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="captum")  # of the hooks that it sets and removes
             values = self.attribute(model, image.detach().clone().requires_grad_(), target)
-        return normalise(values.detach().float().sum(1, keepdim=True).abs())
+        return normalize(values.detach().float().sum(1, keepdim=True).abs())
 
     @abstractmethod
     def attribute(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.layers import layers_of, stage_layers
-from refinecam.attribution.method import AttributionMethod, normalise
+from refinecam.attribution.method import AttributionMethod, normalize
 from refinecam.errors import InputError
 
 Aggregator = Literal["product", "geometric_mean", "inverse_exp_mean", "identity"]
@@ -20,7 +20,7 @@ class RefineCAM(AttributionMethod):
 
     .. math:: \mathrm{RefineCAM}_k = \mathrm{minmax}\Big(\prod_{l \ge k} U(\mathrm{CAM}_l)\Big)
 
-    U resizes bilinearly to the image; each factor is min-max normalised. The paper's other aggregators are the
+    U resizes bilinearly to the image; each factor is min-max normalized. The paper's other aggregators are the
     geometric mean, the inverse-exp mean :math:`1 / \ln(\frac1n \sum_l e^{1 / \mathrm{CAM}_l})`, 0 where a factor is 0,
     and the identity, the map of the stage alone.
 
@@ -69,7 +69,7 @@ class RefineCAM(AttributionMethod):
 
     def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Refined map, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
-        return normalise(aggregate(self.cam.maps(model, image, target, self.layers(model)), self.aggregator))
+        return normalize(aggregate(self.cam.maps(model, image, target, self.layers(model)), self.aggregator))
 
     def layers(self, model: nn.Module) -> list[str]:
         """The factors: the chosen stage and all deeper ones."""

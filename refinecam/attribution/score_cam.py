@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.capture import check_layers_ran, recorded_outputs
 from refinecam.attribution.layers import to_nchw
-from refinecam.attribution.method import normalise
+from refinecam.attribution.method import normalize
 from refinecam.errors import check_counts
 from refinecam.network import check_input, default_chunk, eval_mode, fast_forward, first_logits
 
@@ -17,7 +17,7 @@ from refinecam.network import check_input, default_chunk, eval_mode, fast_forwar
 class ScoreCAM(CAM):
     """Channels weighted by the softmax, over channels, of the target's logit for the image masked with each of them.
 
-    Each channel is enlarged to the image (corners aligned, as in the reference implementations) and min-max normalised
+    Each channel is enlarged to the image (corners aligned, as in the reference implementations) and min-max normalized
     before it multiplies the image (Wang et al., CVPR Workshops 2020). There is one forward for each channel and no
     backward, so it works in inference mode, too.
 
@@ -54,7 +54,7 @@ class ScoreCAM(CAM):
         chunk = self.chunk or default_chunk(image)
         scores = []
         for rows, owners in zip(small.split(chunk), owner.split(chunk), strict=True):
-            masks = normalise(F.interpolate(rows, size=image.shape[2:], mode="bilinear", align_corners=True))
+            masks = normalize(F.interpolate(rows, size=image.shape[2:], mode="bilinear", align_corners=True))
             logits = fast_forward(model, image[owners] * masks.to(image))
             scores.append(logits.gather(1, target[owners, None]).squeeze(1))
         stacked = torch.cat(scores) if scores else activation.new_zeros(0)

@@ -13,7 +13,7 @@ from captum._utils.models.linear_model import SkLearnLasso
 from skimage.segmentation import slic
 from torch import Tensor, nn
 
-from refinecam.attribution.method import AttributionMethod, normalise
+from refinecam.attribution.method import AttributionMethod, normalize
 from refinecam.errors import InputError, check_counts, check_not_negative
 from refinecam.network import check_input, default_chunk, eval_mode, fast_forward, first_logits
 from refinecam.seeding import content_keys, generator
@@ -66,7 +66,7 @@ class SuperpixelMethod(AttributionMethod):
             for i, key in enumerate(content_keys(image)):
                 torch.default_generator.manual_seed(int(generator(self.seed, type(self).__name__, key).integers(2**31)))
                 maps[i, 0] = self._explain(model, image[i : i + 1], int(target[i]))
-        return normalise(maps)
+        return normalize(maps)
 
     def _explain(self, model: nn.Module, image: Tensor, target: int) -> Tensor:
         """Absolute weight of each pixel's superpixel, shape (H, W); NaN if something is not finite."""
@@ -138,7 +138,7 @@ def superpixels(image: Tensor, segments: int) -> Tensor:
     Returns:
         Index of each pixel's superpixel, counted from 0 without gaps, int64, shape (H, W), on the image's device.
     """
-    picture = normalise(image[None].float())[0].permute(1, 2, 0).cpu().numpy().astype(np.float64)
+    picture = normalize(image[None].float())[0].permute(1, 2, 0).cpu().numpy().astype(np.float64)
     options = {"n_segments": segments, "compactness": 10, "sigma": 1, "start_label": 0}
     found: Sequence[int] = slic(picture, channel_axis=-1, convert2lab=picture.shape[2] == 3, **options)
     _, index = np.unique(np.asarray(found), return_inverse=True)

@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
 from refinecam.attribution import parse_methods
-from refinecam.data.transforms import shown_colours
+from refinecam.data.transforms import shown_colors
 from refinecam.errors import check_counts
 from refinecam.evaluation.figures import confusion_figure, overlay_figure
 
@@ -50,7 +50,7 @@ class TrainingPictures(L.Callback):
         if writer is None or batch_idx or size == self.shown_size:
             return
         self.shown_size = size
-        images = _colours(trainer, batch["image"][: 2 * self.images])
+        images = _colors(trainer, batch["image"][: 2 * self.images])
         rows = list(images.split(self.images))
         if "mask" in batch:
             masks = batch["mask"][: 2 * self.images].expand_as(images).split(self.images)
@@ -87,7 +87,7 @@ class TrainingPictures(L.Callback):
         classes = getattr(trainer.datamodule, "classes", range(len(counts)))  # type: ignore[attr-defined]
         writer.add_figure("val/confusion", confusion_figure(counts, [str(name) for name in classes]), step)
         fixed, network = self.fixed, pl_module.get_submodule("network")
-        images = _colours(trainer, fixed["image"])
+        images = _colors(trainer, fixed["image"])
         with torch.no_grad():
             chances, predicted = pl_module(fixed["image"]).float().softmax(1).max(1)
         verdicts = [
@@ -105,5 +105,5 @@ def _writer(trainer: L.Trainer) -> SummaryWriter | None:
     return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
 
 
-def _colours(trainer: L.Trainer, images: Tensor) -> Tensor:
-    return shown_colours(trainer.datamodule, images)  # type: ignore[attr-defined]
+def _colors(trainer: L.Trainer, images: Tensor) -> Tensor:
+    return shown_colors(trainer.datamodule, images)  # type: ignore[attr-defined]

@@ -29,7 +29,7 @@ class Pictures(Protocol):
 
 
 class Backgrounds:
-    """Random views of a set of pictures: crop, flips, colour jitter, and regions imputed like ROAD's.
+    """Random views of a set of pictures: crop, flips, color jitter, and regions imputed like ROAD's.
 
     A network that is scored with ROAD should have seen imputed regions before (the paper's data has them too).
     They are solved for once, here, because a sample must not cost more than its drawing.
@@ -42,7 +42,7 @@ class Backgrounds:
         versions: imputed versions made of each picture, with Perlin-shaped regions over 20 to 70% of it.
         seed: seed of the regions.
         split: name of the split; splits draw from different streams.
-        augment: turn and zoom three views in four and swap the colour channels of every other one. Few pictures then
+        augment: turn and zoom three views in four and swap the color channels of every other one. Few pictures then
             teach more: without it a network gets to know the clutter of its pictures rather than clutter.
     """
 
@@ -132,22 +132,22 @@ def turn_and_zoom(image: Image, size: int, rng: Generator) -> Image:
     """A square view at any angle and at 0.7 to 1.6 times the size, the image mirrored at its borders."""
     angle, scale = rng.uniform(0, 360), np.exp(rng.uniform(np.log(0.7), np.log(1.6)))
     height, width = image.shape[:2]
-    centre = (rng.uniform(0.25, 0.75, 2) * (width, height)).tolist()
-    matrix = cv2.getRotationMatrix2D(centre, angle, scale)
-    matrix = matrix + np.column_stack([np.zeros((2, 2)), size / 2 - np.array(centre)])
+    center = (rng.uniform(0.25, 0.75, 2) * (width, height)).tolist()
+    matrix = cv2.getRotationMatrix2D(center, angle, scale)
+    matrix = matrix + np.column_stack([np.zeros((2, 2)), size / 2 - np.array(center)])
     turned = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(turned, np.uint8)
 
 
 def jitter(image: Image, rng: Generator, channels: NDArray[np.int64]) -> Image:
-    """Random brightness, contrast, saturation and tint of ``image[..., channels]`` as one affine map of the colours."""
+    """Random brightness, contrast, saturation and tint of ``image[..., channels]`` as one affine map of the colors."""
     contrast, saturation = rng.uniform(0.6, 1.4, 2)
     brightness = rng.uniform(-40, 40) + rng.uniform(-15, 15, 3)
-    grey = np.full((3, 3), 1 / 3)
-    colour = contrast * (saturation * np.eye(3) + (1 - saturation) * grey)
+    gray = np.full((3, 3), 1 / 3)
+    color = contrast * (saturation * np.eye(3) + (1 - saturation) * gray)
     shift = 127.5 * (1 - contrast) + brightness
-    colour[:, channels] = colour.copy()
-    return np.asarray(cv2.transform(image, np.column_stack([colour, shift])), np.uint8)
+    color[:, channels] = color.copy()
+    return np.asarray(cv2.transform(image, np.column_stack([color, shift])), np.uint8)
 
 
 def perlin(rng: Generator, shape: tuple[int, int], cells: int = 4) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Procedural backgrounds: busy, colourful crowd scenes, drawn from a seed and nothing else."""
+"""Procedural backgrounds: busy, colorful crowd scenes, drawn from a seed and nothing else."""
 
 import cv2
 import numpy as np
@@ -39,7 +39,7 @@ def crowd_scene(rng: Generator, size: int = SCENE_SIZE) -> Image:
         RGB image, uint8, shape (size, size, 3).
     """
     image = np.empty((size, size, 3), np.uint8)
-    _gradient(image, _colour(rng), _colour(rng))
+    _gradient(image, _color(rng), _color(rng))
     for _ in range(rng.integers(4, 9)):
         _patch(image, rng)
     for _ in range(size * size // 3000):
@@ -53,7 +53,7 @@ def crowd_scene(rng: Generator, size: int = SCENE_SIZE) -> Image:
     return image
 
 
-def _colour(rng: Generator) -> tuple[int, int, int]:
+def _color(rng: Generator) -> tuple[int, int, int]:
     red, green, blue = rng.integers(0, 256, 3).tolist()
     return red, green, blue
 
@@ -79,9 +79,9 @@ def _patch(image: Image, rng: Generator) -> None:
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [outline.astype(np.int32)], 1)
     texture = np.empty_like(image)
-    _gradient(texture, _colour(rng), _colour(rng))
+    _gradient(texture, _color(rng), _color(rng))
     step, width = int(rng.integers(4, 10)), int(rng.integers(1, 4))
-    ink = _colour(rng)
+    ink = _color(rng)
     kind = rng.integers(4)
     if kind in (0, 1):  # stripes or a grid, at any slant
         slant = float(rng.uniform(-1, 1)) * size
@@ -102,12 +102,12 @@ def _strokes(image: Image, rng: Generator) -> None:
     across = x + np.cumsum(rng.uniform(0.2, 2.5, count))
     down = y + rng.uniform(-height, height, count)
     points = np.stack([across, down], 1).astype(np.int32)
-    cv2.polylines(image, [points], False, _colour(rng), int(rng.integers(1, 3)))
+    cv2.polylines(image, [points], False, _color(rng), int(rng.integers(1, 3)))
 
 
 def _figure(image: Image, rng: Generator, x: float, y: float, height: float) -> None:
     """A small person whose feet stand at (x, y): legs, arms, a striped or plain shirt, a head, perhaps a hat."""
-    skin, shirt, ink, trousers = (_colour(rng) for _ in range(4))
+    skin, shirt, ink, trousers = (_color(rng) for _ in range(4))
     hips, neck, wide = y - 0.4 * height, y - 0.75 * height, height * rng.uniform(0.12, 0.22)
     lean = rng.uniform(-0.15, 0.15) * height
     swing = rng.uniform(-0.3, 0.3, 4) * height

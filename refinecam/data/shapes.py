@@ -30,9 +30,9 @@ BANDS: Bands = ((80, 100), (40, 50), (20, 25))
 SMALLEST = 3.7
 """Pixels of diameter below which nothing may be left of an empty triangle."""
 VISIBLE = 48
-"""Steps of 256, in one channel at least, by which a shape's colour differs from what it covers."""
+"""Steps of 256, in one channel at least, by which a shape's color differs from what it covers."""
 SUBPIXEL = 4
-CONTROLS = {"shape removed": "chance", "other background": "same", "grey background": "same"}
+CONTROLS = {"shape removed": "chance", "other background": "same", "gray background": "same"}
 """Images that tell whether a network looks at the shape, with the accuracy to expect: chance, or that of the images."""
 LEAST_ACCURACY = (0.99, 0.975)
 """Of all images, and of the smallest band: only of a network that tells them, the shape is the explanation."""
@@ -48,8 +48,8 @@ class Drawing:
         label: index into :data:`CLASSES`.
         band: index of the size band.
         background: the image before the shape was painted on it.
-        colour: of the shape.
-        centre: of the shape, (x, y) in pixels of the canvas.
+        color: of the shape.
+        center: of the shape, (x, y) in pixels of the canvas.
         size: diameter in pixels of the circle through the shape's corners.
     """
 
@@ -58,32 +58,32 @@ class Drawing:
     label: int
     band: int
     background: NDArray[np.uint8]
-    colour: tuple[int, int, int]
-    centre: tuple[float, float]
+    color: tuple[int, int, int]
+    center: tuple[float, float]
     size: float
 
 
-def visible_colour(rng: np.random.Generator, covered: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """Draw colours until one hides in at most a quarter of the covered pixels, shape (K, 3).
+def visible_color(rng: np.random.Generator, covered: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Draw colors until one hides in at most a quarter of the covered pixels, shape (K, 3).
 
-    To hide is to differ by less than :data:`VISIBLE` in every channel. A colour hides in a given pixel with a
+    To hide is to differ by less than :data:`VISIBLE` in every channel. A color hides in a given pixel with a
     probability of at most 5.1%, so at most 21% of the draws are repeated, whatever is covered.
     """
     while True:
-        colour = rng.integers(0, 256, 3)
-        hidden = (np.abs(covered.astype(np.int16) - colour) < VISIBLE).all(1)
+        color = rng.integers(0, 256, 3)
+        hidden = (np.abs(covered.astype(np.int16) - color) < VISIBLE).all(1)
         if hidden.mean() <= 0.25:
-            red, green, blue = colour.tolist()
+            red, green, blue = color.tolist()
             return red, green, blue
 
 
 class ShapesDataset(Dataset):
     """Six balanced classes: circle, square and triangle, filled and empty, one shape in each image.
 
-    Label, colour, size, rotation, place and background come from independent random streams, each seeded by
+    Label, color, size, rotation, place and background come from independent random streams, each seeded by
     (seed, split, index): no factor tells another, and a sample is the same for any order and any worker. Place does
-    not depend on size: every shape keeps the distance from the border that the largest needs. The colour is the first
-    of its stream that can be told from what the shape covers (:func:`visible_colour`): what cannot be seen is no
+    not depend on size: every shape keeps the distance from the border that the largest needs. The color is the first
+    of its stream that can be told from what the shape covers (:func:`visible_color`): what cannot be seen is no
     ground truth.
 
     Args:
@@ -95,11 +95,11 @@ class ShapesDataset(Dataset):
         bands: (low, high) of each size band: diameters, on a canvas of 256 px, of the circle through the corners.
         offset: index of the first sample; epochs of training take successive stretches of an endless data set.
         crop: side of a square view around the shape, for a training curriculum; shapes larger than 0.9 of
-            it are scaled to between 0.5 and 0.9 of it. The transform then only normalises.
+            it are scaled to between 0.5 and 0.9 of it. The transform then only normalizes.
         fill: scale every shape so.
-        as_bytes: leave images and masks in uint8, for :meth:`JointTransform.normalise` to finish on their device.
+        as_bytes: leave images and masks in uint8, for :meth:`JointTransform.normalize` to finish on their device.
         controls: add to each sample its :data:`CONTROLS`, dict of images (3, S, S), and its ``factors``: what must not
-            tell the label, colour (3,), position (2,) and size (1,).
+            tell the label, color (3,), position (2,) and size (1,).
     """
 
     def __init__(
@@ -173,9 +173,9 @@ class ShapesDataset(Dataset):
         mask = shape_mask(label, (x, y), size, rotation, canvas)
         around = tuple(slice(max(0, int(at - size / 2) - 2), int(at + size / 2) + 3) for at in (y, x))
         image, shape = background.copy(), mask[around] == 1
-        colour = visible_colour(self._rng("colour", index), background[around][shape])
-        image[around][shape] = colour
-        return Drawing(image, mask[..., None], label, band, background, colour, (x, y), size)
+        color = visible_color(self._rng("color", index), background[around][shape])
+        image[around][shape] = color
+        return Drawing(image, mask[..., None], label, band, background, color, (x, y), size)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         if not 0 <= position < self.size:
@@ -190,9 +190,9 @@ class ShapesDataset(Dataset):
     def _controls(self, drawing: Drawing, index: int) -> dict[str, Any]:
         shown = self._background("background", index)[0]
         _, other = self._background("other background", index, other_than=shown)
-        grey = np.full_like(other, 128)
-        images = (drawing.background, *(np.where(drawing.mask == 1, drawing.image, b) for b in (other, grey)))
-        factors = {"colour": drawing.colour, "position": drawing.centre, "size": (drawing.size,)}
+        gray = np.full_like(other, 128)
+        images = (drawing.background, *(np.where(drawing.mask == 1, drawing.image, b) for b in (other, gray)))
+        factors = {"color": drawing.color, "position": drawing.center, "size": (drawing.size,)}
         return {
             "controls": {
                 name: self.transform(image, drawing.mask)["image"] for name, image in zip(CONTROLS, images, strict=True)
@@ -213,12 +213,12 @@ class ShapesDataset(Dataset):
         return generator(self.seed, f"{self.split}/{factor}", index)
 
 
-def shape_mask(label: int, centre: tuple[float, float], size: float, rotation: float, canvas: int) -> NDArray[np.uint8]:
+def shape_mask(label: int, center: tuple[float, float], size: float, rotation: float, canvas: int) -> NDArray[np.uint8]:
     """Pixels of one shape, not anti-aliased.
 
     Args:
         label: index into :data:`CLASSES`.
-        centre: (x, y) in pixels.
+        center: (x, y) in pixels.
         size: diameter in pixels of the circle through the corners.
         rotation: in radians.
         canvas: side of the square mask.
@@ -232,7 +232,7 @@ def shape_mask(label: int, centre: tuple[float, float], size: float, rotation: f
     mask = np.zeros((canvas, canvas), np.uint8)
 
     def fill(radius: float, value: int) -> None:
-        points = np.round((np.array(centre) + radius * directions) * 2**SUBPIXEL).astype(np.int32)
+        points = np.round((np.array(center) + radius * directions) * 2**SUBPIXEL).astype(np.int32)
         cv2.fillPoly(mask, [points], value, shift=SUBPIXEL)
 
     fill(size / 2, 1)

@@ -48,7 +48,7 @@ class ShapesDataModule(L.LightningDataModule):
     images, and ``--trainer.reload_dataloaders_every_n_epochs 1``. Every epoch draws new samples.
 
     Args:
-        backbone: timm name of the network; decides input size and normalisation.
+        backbone: timm name of the network; decides input size and normalization.
         image_size: side of the images; null for the backbone's own.
         backgrounds: folder of images, searched recursively and split by page; ``procedural`` or null for scenes that
             are drawn; or a list of these, each drawn from equally often.
@@ -62,7 +62,7 @@ class ShapesDataModule(L.LightningDataModule):
         scenes: number of procedural scenes for training.
         held_out_scenes: number of them for validation, and again for the test.
         imputed: share of backgrounds with regions imputed like ROAD's.
-        augment: turn, zoom and recolour the training backgrounds.
+        augment: turn, zoom and recolor the training backgrounds.
         curriculum: views around the shape for the first epochs, usually the smallest first; whole images follow. A
             list of stages such as ``{crop: 64, epochs: 4}``; --data.curriculum.help has what else they take.
         controls: add to the test batches the images and factors that tell whether a network looks at the shape.
@@ -218,10 +218,10 @@ class ShapesDataModule(L.LightningDataModule):
         return getattr(self.trainer, "reload_dataloaders_every_n_epochs", 1) == 1
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Normalise a training batch on its device."""
+        """Normalize a training batch on its device."""
         if batch["image"].dtype != torch.uint8:
             return batch
-        batch = self.transform.normalise(batch)
+        batch = self.transform.normalize(batch)
         # Lightning has given floats the trainer's precision already: there were none.
         return self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
 

@@ -27,14 +27,14 @@ INTERPOLATION = {
 
 @dataclass(frozen=True)
 class JointTransform:
-    """Resize, centre crop and normalise an image and its masks together.
+    """Resize, center crop and normalize an image and its masks together.
 
     Attributes:
         image_size: side of the square output.
         canvas: the shorter side is resized to this before the crop.
-        mean: per-channel mean of the normalisation, for values in [0, 1].
+        mean: per-channel mean of the normalization, for values in [0, 1].
         std: per-channel standard deviation.
-        interpolation: for images, one of timm's names; masks are always resized to the nearest neighbour.
+        interpolation: for images, one of timm's names; masks are always resized to the nearest neighbor.
     """
 
     image_size: int
@@ -67,7 +67,7 @@ class JointTransform:
                 A.SmallestMaxSize(
                     self.canvas,
                     interpolation=INTERPOLATION[self.interpolation],
-                    mask_interpolation=cv2.INTER_NEAREST_EXACT,  # pixel centres, as for the image
+                    mask_interpolation=cv2.INTER_NEAREST_EXACT,  # pixel centers, as for the image
                 ),
                 A.CenterCrop(self.image_size, self.image_size),
                 ToTensorV2(transpose_mask=True),
@@ -76,30 +76,30 @@ class JointTransform:
 
     def __call__(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> dict[str, Tensor]:
         """Transform an RGB image (H, W, 3) and its mask (H, W, 1) to float tensors (3, S, S) and (1, S, S)."""
-        return self.normalise(self.as_bytes(image, mask))
+        return self.normalize(self.as_bytes(image, mask))
 
     def as_bytes(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> dict[str, Tensor]:
-        """The same in uint8, a quarter of the memory: for batches that :meth:`normalise` finishes on their device."""
+        """The same in uint8, a quarter of the memory: for batches that :meth:`normalize` finishes on their device."""
         result: dict[str, Any] = self._compose(image=image, mask=mask)
         return {"image": result["image"], "mask": result["mask"]}
 
-    def normalise(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
+    def normalize(self, sample: dict[str, Tensor]) -> dict[str, Tensor]:
         """Make floats of what :meth:`as_bytes` gave, the images of a batch (N, 3, S, S) as well as one."""
         image = sample["image"]
         mean, std = (255 * image.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (self.mean, self.std))
         return {**sample, "image": (image - mean) / std, "mask": sample["mask"].float()}
 
-    def denormalise(self, images: Tensor) -> Tensor:
-        """Colours in [0, 1] of normalised images (…, 3, H, W)."""
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Colors in [0, 1] of normalized images (…, 3, H, W)."""
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (images * std + mean).clamp(0, 1)
 
 
-def shown_colours(data: object, images: Tensor) -> Tensor:
-    """Images (…, 3, H, W) as they are shown: in their colours, or, where no transform can tell these, stretched."""
-    denormalise = getattr(getattr(data, "transform", None), "denormalise", None)
-    if denormalise:
-        return denormalise(images)
+def shown_colors(data: object, images: Tensor) -> Tensor:
+    """Images (…, 3, H, W) as they are shown: in their colors, or, where no transform can tell these, stretched."""
+    denormalize = getattr(getattr(data, "transform", None), "denormalize", None)
+    if denormalize:
+        return denormalize(images)
     low, high = (bound((-3, -2, -1), keepdim=True) for bound in (images.amin, images.amax))
     inside = (low >= 0) & (high <= 1)
     return torch.where(inside, images, (images - low) / (high - low).clamp(min=1e-6))

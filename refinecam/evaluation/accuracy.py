@@ -11,7 +11,7 @@ from torch import Tensor
 
 CONTROL, FACTOR = "control: ", "factor: "
 """Prefixes of columns in the table of predictions: the class predicted for a control image, a factor's values."""
-NEIGHBOURS = 25
+NEIGHBORS = 25
 TOLERANCE = 0.02
 
 
@@ -83,7 +83,7 @@ def accuracy_rows(
     label = predictions["label"].to_numpy()
     right = label == predictions["predicted"].to_numpy()
     half = len(label) // 2
-    judged = half >= NEIGHBOURS
+    judged = half >= NEIGHBORS
     of_all, of_smallest = least or (None, None)
     rows = [_row("all", "", right, _at_least(of_all, len(right)))]
     if "band" in predictions:
@@ -109,13 +109,13 @@ def accuracy_rows(
             if not judged:
                 rows.append(AccuracyRow("told from", name, 0, nan, None, None))
                 continue
-            told = nearest_neighbours(np.array(values.tolist()), label, half) == label[half:]
+            told = nearest_neighbors(np.array(values.tolist()), label, half) == label[half:]
             rows.append(_row("told from", name, told, (0, chance + _three_errors(chance, len(told)))))
     return rows
 
 
-def nearest_neighbours(values: NDArray[np.float64], label: NDArray[np.int64], known: int) -> NDArray[np.int64]:
-    """Label of the majority of an image's nearest neighbours among the first ``known`` images.
+def nearest_neighbors(values: NDArray[np.float64], label: NDArray[np.int64], known: int) -> NDArray[np.int64]:
+    """Label of the majority of an image's nearest neighbors among the first ``known`` images.
 
     Args:
         values: shape (N, K); each of the K columns is scaled to standard deviation 1.
@@ -129,7 +129,7 @@ def nearest_neighbours(values: NDArray[np.float64], label: NDArray[np.int64], kn
     told = []
     for value in values[known:]:
         distance = ((values[:known] - value) ** 2).sum(1)
-        nearest = np.argpartition(distance, NEIGHBOURS - 1)[:NEIGHBOURS]
+        nearest = np.argpartition(distance, NEIGHBORS - 1)[:NEIGHBORS]
         told.append(np.bincount(label[nearest]).argmax())
     return np.array(told, np.int64)
 
@@ -145,10 +145,10 @@ def accuracy_markdown(rows: Sequence[AccuracyRow]) -> str:
     for row in rows:
         verdict = {None: "", True: "yes", False: "**no**"}[row.as_expected]
         expected = "" if row.low is None else f"{row.low:.1%} to {row.high:.1%}"
-        accuracy = f"{row.accuracy:.1%}" if row.images else f"needs {2 * NEIGHBOURS} images"
+        accuracy = f"{row.accuracy:.1%}" if row.images else f"needs {2 * NEIGHBORS} images"
         lines.append(f"| {row.group} | {row.name} | {row.images} | {accuracy} | {expected} | {verdict} |")
-    if rows[0].images < 2 * NEIGHBOURS and any(row.group == "control" for row in rows):
-        lines += ["", f"Fewer than {2 * NEIGHBOURS} images are too few to say whether a control is as expected."]
+    if rows[0].images < 2 * NEIGHBORS and any(row.group == "control" for row in rows):
+        lines += ["", f"Fewer than {2 * NEIGHBORS} images are too few to say whether a control is as expected."]
     return "\n".join(lines) + "\n"
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from refinecam.attribution import AttributionMethod, parse_methods
-from refinecam.data.transforms import shown_colours
+from refinecam.data.transforms import shown_colors
 from refinecam.errors import InputError, check_counts, check_not_negative, check_range
 from refinecam.evaluation.accuracy import accuracy_rows, prediction_rows
 from refinecam.evaluation.birds import PER_IMAGE, BirdScorer
@@ -19,7 +19,7 @@ from refinecam.metrics import Deletion, Insertion, MapEvaluation, PerImageMean
 from refinecam.metrics.functional import PERCENTILES, check_percentiles
 from refinecam.metrics.functional.perturbation import Fill
 from refinecam.metrics.functional.ranking import Ranking, check_ranking
-from refinecam.models import build_network, check_colours, create_backbone, read_weights
+from refinecam.models import build_network, check_colors, create_backbone, read_weights
 from refinecam.models.checkpoints import SHIPPED
 
 
@@ -44,11 +44,11 @@ class Evaluator(L.LightningModule):
         output: folder for the per-image tables, the summary and the figure.
         image_size: side of the images, where not the checkpoint's or the backbone's own.
         percentiles: shares of pixels, in percent, that ROAD takes away.
-        noise: standard deviation of ROAD's noise, in normalised units.
+        noise: standard deviation of ROAD's noise, in normalized units.
         seed: seed of ROAD's draws.
         ranking: ``exact`` shares, or ``percentile``, grad-cam's rule, for comparisons with it.
         steps: of insertion and deletion.
-        fill: what stands where insertion and deletion have no pixels: the ``mean`` colour, a ``blur`` or ``imputed``
+        fill: what stands where insertion and deletion have no pixels: the ``mean`` color, a ``blur`` or ``imputed``
             values; null for a blur in insertion and the mean in deletion.
         chunk: images that go through the network at once for a score; null for what suits the device.
         figure_images: images shown in the figure.
@@ -99,10 +99,10 @@ class Evaluator(L.LightningModule):
             weights = read_weights(checkpoint, backbone, image_size)
             self.checkpoint: Path | None = weights.path
             self.backbone, self.image_size = weights.backbone, weights.image_size
-            self.normalise: bool | None = weights.normalise
+            self.normalize: bool | None = weights.normalize
             self.network = build_network(weights)
         elif backbone is not None:
-            self.backbone, self.image_size, self.normalise, self.checkpoint = backbone, image_size, None, None
+            self.backbone, self.image_size, self.normalize, self.checkpoint = backbone, image_size, None, None
             self.network = create_backbone(backbone, pretrained=True, image_size=image_size)
         else:
             raise InputError("checkpoint: name trained weights, or a --model.backbone for its ImageNet weights")
@@ -116,7 +116,7 @@ class Evaluator(L.LightningModule):
         self.written: list[Path] = []
 
     def setup(self, stage: str) -> None:
-        """Refuse, before anything is written, what would fail later: other classes or colours, no gradients."""
+        """Refuse, before anything is written, what would fail later: other classes or colors, no gradients."""
         if self.methods and getattr(self.trainer.test_loop, "inference_mode", False):
             raise InputError(
                 "trainer: maps need gradients; use --trainer.inference_mode false or Trainer(inference_mode=False)"
@@ -128,12 +128,12 @@ class Evaluator(L.LightningModule):
                 f"checkpoint: the network tells {known} classes apart, the data has {len(classes)}; "
                 "use --model.checkpoint with one that was trained on this data"
             )
-        if self.normalise is not None:
-            check_colours("checkpoint", self.checkpoint, self.normalise, self._data)
+        if self.normalize is not None:
+            check_colors("checkpoint", self.checkpoint, self.normalize, self._data)
 
     @property
     def _data(self) -> Any:
-        """The data module, if the trainer has one: names of classes and bands, colours of images."""
+        """The data module, if the trainer has one: names of classes and bands, colors of images."""
         return getattr(self.trainer, "datamodule", None)
 
     def on_test_start(self) -> None:
@@ -261,7 +261,7 @@ class Evaluator(L.LightningModule):
             self.shown += 1
             image, label = batch["image"][i], int(batch["label"][i])
             content = {
-                "image": shown_colours(self._data, image).cpu(),
+                "image": shown_colors(self._data, image).cpu(),
                 "name": str(classes[label] if classes else label),
                 "maps": {name: found[place].cpu() for name, found in maps.items()},
             }

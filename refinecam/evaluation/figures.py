@@ -13,7 +13,7 @@ from refinecam.metrics.functional.formulas import check_form
 
 CELL = 1.7
 TOLERANCE = 0.02
-"""By how much colours may leave [0, 1] through rounding."""
+"""By how much colors may leave [0, 1] through rounding."""
 
 
 def overlay_figure(
@@ -31,7 +31,7 @@ def overlay_figure(
         The figure.
 
     Raises:
-        InputError: if the images are no colours, or the maps are not theirs.
+        InputError: if the images are no colors, or the maps are not theirs.
     """
     _check(images, maps, masks)
     pictures = images.detach().cpu().permute(0, 2, 3, 1).clamp(0, 1).numpy()
@@ -60,7 +60,7 @@ def _check(images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None) -> 
     outside = images[(images < -TOLERANCE) | (images > 1 + TOLERANCE)]
     if len(outside):
         raise InputError(
-            f"images: expected colours in [0, 1], got {outside[0].item():.3g}; divide by 255, or turn normalised ones "
+            f"images: expected colors in [0, 1], got {outside[0].item():.3g}; divide by 255, or turn normalized ones "
             "back: images * std + mean"
         )
     if not isinstance(maps, Mapping):
@@ -72,10 +72,10 @@ def _check(images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None) -> 
 
 
 def overlay(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A map's colours over the greyed picture, each (H, W, 3) in [0, 1]; a map with NaN is shown as black."""
-    grey = picture.mean(2, keepdims=True).repeat(3, 2)
-    colours = matplotlib.colormaps["inferno"](np.nan_to_num(values))[..., :3]
-    return 0.35 * grey + 0.65 * colours
+    """A map's colors over the grayed picture, each (H, W, 3) in [0, 1]; a map with NaN is shown as black."""
+    gray = picture.mean(2, keepdims=True).repeat(3, 2)
+    colors = matplotlib.colormaps["inferno"](np.nan_to_num(values))[..., :3]
+    return 0.35 * gray + 0.65 * colors
 
 
 def confusion_figure(counts: Tensor, classes: Sequence[str]) -> Figure:

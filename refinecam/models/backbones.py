@@ -13,7 +13,7 @@ from refinecam.errors import InputError
 from refinecam.network import check_backbone, takes_any_size
 
 DIRECTIONS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, 1), (-1, 1), (1, -1))
-"""Neighbours of a place, (rows, columns) away; opposite ones follow each other."""
+"""Neighbors of a place, (rows, columns) away; opposite ones follow each other."""
 
 
 def create_backbone(
@@ -70,7 +70,7 @@ def open_blocks(network: nn.Module) -> None:
     A ConvNeXt's layer scales of 1e-6 let very deep networks learn at all; this one only loses time by them: at batches
     of 32, the first 200 steps taught a ConvNeXt-Tiny clearly less than with scales of 1. A Swin's linear layers start
     so small that each block hands on what it gets, and its heads look everywhere alike: only the table of relative
-    positions can tell them where a neighbour is, and of that a step of AdamW moves an entry by about a learning rate.
+    positions can tell them where a neighbor is, and of that a step of AdamW moves an entry by about a learning rate.
     Here the layers start as Xavier has it, and each head with its look at one place near by, as in ConViT (d'Ascoli et
     al., ICML 2021). checkpoints/README.md has what that is worth to a Swin.
     """

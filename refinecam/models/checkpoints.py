@@ -25,7 +25,7 @@ class Weights(NamedTuple):
         image_size: side of the images in training, None for the backbone's own.
         state: the network's ``state_dict``.
         path: the file they come from.
-        normalise: whether images were normalised in training; otherwise their colours were in [0, 1].
+        normalize: whether images were normalized in training; otherwise their colors were in [0, 1].
     """
 
     backbone: str
@@ -33,7 +33,7 @@ class Weights(NamedTuple):
     image_size: int | None
     state: dict[str, Tensor]
     path: Path
-    normalise: bool = True
+    normalize: bool = True
 
     def load_into(self, network: nn.Module) -> None:
         """Copy them into a network.
@@ -97,25 +97,25 @@ def read_weights(checkpoint: str | Path, backbone: str | None = None, image_size
     return weights
 
 
-def check_colours(argument: str, value: object, normalise: bool, data: Any) -> None:
-    """Refuse data of other colours than those that weights have seen.
+def check_colors(argument: str, value: object, normalize: bool, data: Any) -> None:
+    """Refuse data of other colors than those that weights have seen.
 
     Args:
         argument: what named the weights: ``"checkpoint"``, ``"teacher"`` or ``"ckpt_path"``.
         value: the name that it gave.
-        normalise: whether their training normalised its images.
+        normalize: whether their training normalized its images.
         data: data module; None where there is none to ask.
 
     Raises:
         InputError: if its images are not of the kind.
     """
-    if data is None or normalise == getattr(data, "hparams", {}).get("normalise", True):
+    if data is None or normalize == getattr(data, "hparams", {}).get("normalize", True):
         return
-    seen = "normalised images" if normalise else "colours in [0, 1]"
+    seen = "normalized images" if normalize else "colors in [0, 1]"
     option = "--ckpt_path" if argument == "ckpt_path" else f"--model.{argument}"
     raise InputError(
         f"{argument}: {value} was trained on {seen}, which these data are not; give another {option} or, with "
-        f"FunnyBirds, --data.normalise {str(normalise).lower()}"
+        f"FunnyBirds, --data.normalize {str(normalize).lower()}"
     )
 
 
@@ -136,7 +136,7 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
 
 
 def export_weights(weights: Weights, path: str | Path) -> None:
-    """Write weights as safetensors in half precision; vectors, such as normalisation statistics, stay as they are."""
+    """Write weights as safetensors in half precision; vectors, such as normalization statistics, stay as they are."""
     state = {
         name: value.half().contiguous() if value.ndim > 1 and value.is_floating_point() else value.contiguous()
         for name, value in weights.state.items()
@@ -146,7 +146,7 @@ def export_weights(weights: Weights, path: str | Path) -> None:
         "num_classes": weights.num_classes,
         "image_size": weights.image_size or "",
     }
-    about["normalise"] = weights.normalise
+    about["normalize"] = weights.normalize
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path, {name: str(value) for name, value in about.items()})
 
@@ -164,8 +164,8 @@ def _read_safetensors(path: Path) -> Weights:
             f"checkpoint: {path} does not say what network it is of; export it with python -m refinecam.models.export"
         )
     size = about["image_size"]
-    normalise = about.get("normalise", "True") == "True"
-    return Weights(about["backbone"], int(about["num_classes"]), int(size) if size else None, state, path, normalise)
+    normalize = about.get("normalize", "True") == "True"
+    return Weights(about["backbone"], int(about["num_classes"]), int(size) if size else None, state, path, normalize)
 
 
 def _read_lightning(path: Path) -> Weights:
@@ -183,5 +183,5 @@ def _read_lightning(path: Path) -> Weights:
             "networks of your own are explained and scored in Python, see the README"
         )
     state = {k.removeprefix(PREFIX): v for k, v in content["state_dict"].items() if k.startswith(PREFIX)}
-    normalise = content.get("datamodule_hyper_parameters", {}).get("normalise", True)  # shapes always are
-    return Weights(about["backbone"], about["num_classes"], about.get("image_size"), state, path, normalise)
+    normalize = content.get("datamodule_hyper_parameters", {}).get("normalize", True)  # shapes always are
+    return Weights(about["backbone"], about["num_classes"], about.get("image_size"), state, path, normalize)

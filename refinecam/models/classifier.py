@@ -20,7 +20,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from refinecam.errors import InputError, check_range
 from refinecam.models.backbones import create_backbone, open_blocks
-from refinecam.models.checkpoints import check_colours, read_weights
+from refinecam.models.checkpoints import check_colors, read_weights
 from refinecam.models.hints import create_hints, stage_maps
 
 
@@ -66,7 +66,7 @@ class Classifier(L.LightningModule):
         check_range(0, 1, label_smoothing=label_smoothing, warmup=warmup)
         self.save_hyperparameters(logger=False)
         network = create_backbone(backbone, pretrained and checkpoint is None, num_classes, image_size, any_size=True)
-        self._colours: dict[str, bool] = {}
+        self._colors: dict[str, bool] = {}
         if checkpoint is not None:
             weights = read_weights(checkpoint, backbone)
             if weights.num_classes != num_classes:
@@ -75,13 +75,13 @@ class Classifier(L.LightningModule):
                     f"{num_classes}; give a --model.checkpoint of as many, or start without one"
                 )
             weights.load_into(network)
-            self._colours["checkpoint"] = weights.normalise
+            self._colors["checkpoint"] = weights.normalize
         elif not pretrained:
             open_blocks(network)
         self.network: nn.Module = network.to(memory_format=torch.channels_last)
         self.hints = create_hints(teacher, network) if teacher is not None else None
         if self.hints is not None:
-            self._colours["teacher"] = self.hints.normalise
+            self._colors["teacher"] = self.hints.normalize
         self.train_accuracy = _accuracy(num_classes)
         self.val_accuracy = _accuracy(num_classes)
         self.test_accuracy = _accuracy(num_classes)
@@ -117,9 +117,9 @@ class Classifier(L.LightningModule):
         return self.network(image)
 
     def on_fit_start(self) -> None:
-        """Compile what the training steps run; refuse weights that have seen other colours."""
-        for argument, normalise in self._colours.items():
-            check_colours(argument, self.hparams[argument], normalise, self.trainer.datamodule)  # type: ignore[attr-defined]
+        """Compile what the training steps run; refuse weights that have seen other colors."""
+        for argument, normalize in self._colors.items():
+            check_colors(argument, self.hparams[argument], normalize, self.trainer.datamodule)  # type: ignore[attr-defined]
         if self.hparams["compile"]:
             names = (os.environ.get("CXX", "g++"), "g++", "clang++")
             if self.device.type == "cpu" and not any(map(shutil.which, names)):

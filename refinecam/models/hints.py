@@ -15,20 +15,20 @@ class Hints(nn.Module):
 
     A class label says one thing of an image, feature maps say what is at every place, so a network learns from them in
     fewer steps. Compared are the stages of equal stride, from 4 on, the deepest of each; FitNets has one stage, and
-    trains it first. A regressor, which normalises the student's map for each image and is a 1 x 1 convolution then,
-    predicts the teacher's channels, each of which is standardised over the batch. It serves training alone.
+    trains it first. A regressor, which normalizes the student's map for each image and is a 1 x 1 convolution then,
+    predicts the teacher's channels, each of which is standardized over the batch. It serves training alone.
 
     Args:
         teacher: timm network whose ``feature_info`` names its stages. It is frozen and put into eval mode, and it is in
             no ``state_dict``.
-        student: another such network, whose images are normalised alike.
-        normalise: whether the teacher's training normalised its images.
+        student: another such network, whose images are normalized alike.
+        normalize: whether the teacher's training normalized its images.
 
     Raises:
         InputError: if they cannot be compared.
     """
 
-    def __init__(self, teacher: nn.Module, student: nn.Module, normalise: bool = True) -> None:
+    def __init__(self, teacher: nn.Module, student: nn.Module, normalize: bool = True) -> None:
         super().__init__()
         of_teacher, of_student = _stages(teacher), _stages(student)
         strides = sorted(of_teacher.keys() & of_student.keys())
@@ -38,13 +38,13 @@ class Hints(nn.Module):
                 "be the same, so give another --model.teacher, or none"
             )
         configs = [network.pretrained_cfg for network in (teacher, student)]
-        colours = [(config["mean"], config["std"]) for config in configs]  # type: ignore[index]
-        if normalise and colours[0] != colours[1]:
+        colors = [(config["mean"], config["std"]) for config in configs]  # type: ignore[index]
+        if normalize and colors[0] != colors[1]:
             raise InputError(
-                f"teacher: it takes images of mean and standard deviation {colours[0]}, the backbone of {colours[1]}; "
+                f"teacher: it takes images of mean and standard deviation {colors[0]}, the backbone of {colors[1]}; "
                 "give another --model.teacher, or none"
             )
-        self.normalise = normalise
+        self.normalize = normalize
         self.teacher_stages, self.student_stages = ([of[s][0] for s in strides] for of in (of_teacher, of_student))
         self.regressors = nn.ModuleList(
             nn.Sequential(nn.GroupNorm(1, of_student[s][1]), nn.Conv2d(of_student[s][1], of_teacher[s][1], 1))
@@ -62,7 +62,7 @@ class Hints(nn.Module):
         """Mean squared error of the regressors, added up over the stages.
 
         Args:
-            images: (N, 3, H, W), normalised.
+            images: (N, 3, H, W), normalized.
             student_maps: those of ``student_stages``, each (N, C, h, w).
 
         Returns:
@@ -90,7 +90,7 @@ def create_hints(teacher: str, student: nn.Module) -> Hints:
         weights = read_weights(teacher)
     except InputError as error:
         raise InputError(f"teacher: {str(error).removeprefix('checkpoint: ')}") from error
-    return Hints(build_network(weights, any_size=True), student, weights.normalise)
+    return Hints(build_network(weights, any_size=True), student, weights.normalize)
 
 
 def stage_maps(network: nn.Module, images: Tensor, stages: list[int]) -> tuple[Tensor, list[Tensor]]:

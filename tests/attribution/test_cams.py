@@ -9,7 +9,7 @@ from pytorch_grad_cam.refine_cam import RefineCAM as OracleRefineCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from refinecam.attribution import GradCAM, GradCAMPlusPlus, GuidedGradCAM, LayerCAM, RefineCAM, ScoreCAM
-from refinecam.attribution.method import normalise
+from refinecam.attribution.method import normalize
 from tests.attribution.oracle import STAGES, TARGETS, by_oracle, few_gradients
 from tests.conftest import BACKBONES
 
@@ -23,8 +23,8 @@ def test_equals_the_oracle_at_every_stage(cam, name, backbones, batch):
     for stage, layer in enumerate(STAGES[name]):
         expected = by_oracle(CAMS[cam], network, name, batch, [layer])
         found = cam(stage=stage)(network, batch, torch.tensor(TARGETS))
-        # normalised again, because the oracle divides by the range plus 1e-7
-        torch.testing.assert_close(found, normalise(expected), atol=1e-4, rtol=0)
+        # normalized again, because the oracle divides by the range plus 1e-7
+        torch.testing.assert_close(found, normalize(expected), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -39,7 +39,7 @@ def test_refined_map_equals_the_oracle(cam, name, backbones, batch):
     for base in refined.base_cam_per_layer:
         base.activations_and_grads.release()
     found = RefineCAM(cam())(network, batch, torch.tensor(TARGETS))
-    torch.testing.assert_close(found, normalise(expected), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, normalize(expected), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("cam", [LayerCAM(), GuidedGradCAM(), ScoreCAM()], ids=repr)

@@ -6,7 +6,7 @@ import torch
 
 from refinecam.attribution import GradCAM, GuidedGradCAM
 from refinecam.attribution.guided import guided_backpropagation
-from refinecam.attribution.method import normalise, resize
+from refinecam.attribution.method import normalize, resize
 from tests.attribution.oracle import STAGES, TARGETS
 from tests.conftest import BACKBONES, SIZE
 
@@ -44,7 +44,7 @@ def test_equals_captum(name, stage, backbones, batch):
     layer = network.get_submodule(STAGES[name][stage])
     explainer = captum.attr.GuidedGradCam(network, layer)
     product = explainer.attribute(batch[0].clone().requires_grad_(), batch[1], interpolate_mode="bilinear")
-    torch.testing.assert_close(found, normalise(product.sum(1, keepdim=True).abs()), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, normalize(product.sum(1, keepdim=True).abs()), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("stage", "side"), [(0, SIZE // 4), (3, SIZE // 32)])
@@ -53,5 +53,5 @@ def test_swin_sums_over_its_channels(stage, side, backbones, batch):
     guided = guided_backpropagation(network, *batch).sum(1, keepdim=True).abs()
     (coarse,) = GradCAM().raw(network, *batch, [STAGES["swin_tiny_patch4_window7_224"][stage]])
     assert coarse.shape == (3, 1, side, side)
-    expected = normalise(resize(coarse.relu(), (SIZE, SIZE)) * guided)
+    expected = normalize(resize(coarse.relu(), (SIZE, SIZE)) * guided)
     torch.testing.assert_close(GuidedGradCAM(stage)(network, *batch), expected, atol=1e-6, rtol=0)

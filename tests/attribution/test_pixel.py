@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from refinecam.attribution import DeepLift, InputXGradient, IntegratedGradients
-from refinecam.attribution.method import normalise
+from refinecam.attribution.method import normalize
 from tests.conftest import BACKBONES, SIZE
 
 
@@ -17,7 +17,7 @@ def batch():
 
 
 def as_map(values):
-    return normalise(values.sum(1, keepdim=True).abs())
+    return normalize(values.sum(1, keepdim=True).abs())
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from refinecam.attribution import GradCAMPlusPlus, HalfCAM, LayerCAM, RefineCAM
-from refinecam.attribution.method import normalise
+from refinecam.attribution.method import normalize
 from refinecam.attribution.refine import Aggregator, aggregate
 from tests.conftest import SIZE
 
@@ -39,7 +39,7 @@ def test_is_the_product_of_the_stage_and_all_deeper_ones(first, backbones, batch
     expected = torch.ones(2, 1, SIZE, SIZE)
     for stage in range(start, 4):
         expected = expected * LayerCAM(stage)(network, *batch)
-    torch.testing.assert_close(RefineCAM(LayerCAM(), stage=first)(network, *batch), normalise(expected))
+    torch.testing.assert_close(RefineCAM(LayerCAM(), stage=first)(network, *batch), normalize(expected))
 
 
 @pytest.mark.parametrize("aggregator", get_args(Aggregator))
@@ -54,7 +54,7 @@ def test_aggregators_equal_their_definitions(aggregator, backbones, batch):
         whole = aggregate([LayerCAM(stage)(network, *batch) for stage in range(first, 4)], aggregator)
         refined = RefineCAM(LayerCAM(), aggregator, stage=first)
         assert refined.aggregator == aggregator
-        torch.testing.assert_close(refined(network, *batch), normalise(whole), atol=1e-5, rtol=0)
+        torch.testing.assert_close(refined(network, *batch), normalize(whole), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("aggregator", ["product", "geometric_mean", "inverse_exp_mean"])

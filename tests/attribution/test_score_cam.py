@@ -3,7 +3,7 @@ import pytorch_grad_cam
 import torch
 
 from refinecam.attribution import RefineCAM, ScoreCAM
-from refinecam.attribution.method import normalise
+from refinecam.attribution.method import normalize
 from tests.attribution.oracle import STAGES, TARGETS, by_oracle
 from tests.conftest import BACKBONES, SIZE
 
@@ -14,7 +14,7 @@ def test_equals_the_oracle(name, stage, backbones):
     batch = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(5))
     expected = by_oracle(pytorch_grad_cam.ScoreCAM, backbones[name], name, batch, [STAGES[name][stage]])
     found = ScoreCAM(stage)(backbones[name], batch, torch.tensor(TARGETS[:1]))
-    torch.testing.assert_close(found, normalise(expected), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, normalize(expected), atol=1e-4, rtol=0)
 
 
 def test_equals_its_definition(tiny_net, images, targets):

@@ -7,7 +7,7 @@ from torch import nn
 from torch.autograd.functional import hvp
 
 from refinecam.attribution import GradCAM, RefineCAM, ShapleyCAM
-from refinecam.attribution.method import normalise
+from refinecam.attribution.method import normalize
 from tests.attribution.oracle import STAGES, TARGETS, by_oracle
 from tests.conftest import SIZE
 
@@ -65,7 +65,7 @@ def test_equals_the_oracle(name, backbones):
     for stage in (0, 3):
         expected = by_oracle(pytorch_grad_cam.ShapleyCAM, backbones[name], name, batch, [STAGES[name][stage]])
         found = ShapleyCAM(stage)(backbones[name], batch, torch.tensor(TARGETS))
-        torch.testing.assert_close(found, normalise(expected), atol=1e-4, rtol=0)
+        torch.testing.assert_close(found, normalize(expected), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("stage", [1, 3])

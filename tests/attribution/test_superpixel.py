@@ -8,7 +8,7 @@ from captum._utils.models.linear_model import SkLearnLasso
 from skimage.segmentation import slic
 
 from refinecam.attribution import LIME, KernelSHAP, parse_methods
-from refinecam.attribution.method import normalise
+from refinecam.attribution.method import normalize
 from refinecam.attribution.superpixel import superpixels
 from refinecam.seeding import content_keys, generator
 
@@ -42,7 +42,7 @@ def test_superpixels_equal_skimage():
     index = superpixels(image * 4 - 2, 20)
     assert index.shape == (40, 60)
     assert index.unique().tolist() == list(range(int(index.max()) + 1))
-    picture = normalise(image[None])[0].permute(1, 2, 0).double().numpy()
+    picture = normalize(image[None])[0].permute(1, 2, 0).double().numpy()
     expected = slic(picture, n_segments=20, compactness=10, sigma=1, start_label=0)
     for region in np.unique(expected):  # the same regions, whatever their numbers
         assert len(index[torch.from_numpy(expected == region)].unique()) == 1
@@ -55,7 +55,7 @@ def test_kernel_shap_finds_the_shapley_values_of_a_linear_model(pictures):
         index = superpixels(pictures[i], 4)
         parts = (pictures[i] * model.weight[target[i]]).sum(0).detach()
         exact = torch.stack([parts[index == k].sum() for k in range(int(index.max()) + 1)])
-        torch.testing.assert_close(found[i, 0], normalise(exact[index].abs()[None, None])[0, 0], atol=1e-3, rtol=0)
+        torch.testing.assert_close(found[i, 0], normalize(exact[index].abs()[None, None])[0, 0], atol=1e-3, rtol=0)
 
 
 def test_lime_ranks_the_parts_of_a_linear_model(pictures):
@@ -103,7 +103,7 @@ def test_equals_captum_one_by_one(method, peer, backbones):
     mask = superpixels(image[0], 40)[None, None]
     assert mask.max() > 2
     values = peer(network, **model).attribute(image, target=2, feature_mask=mask, n_samples=60)
-    torch.testing.assert_close(found, normalise(values[:, :1].abs()), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, normalize(values[:, :1].abs()), atol=1e-4, rtol=0)
 
 
 def test_an_image_of_one_superpixel_has_no_contrast(tiny_net, targets):

@@ -17,7 +17,7 @@ def test_random_map_is_uniform_and_belongs_to_its_image(tiny_net, images, target
     assert kstest(maps.flatten().numpy(), "uniform").pvalue > 1e-3
     assert torch.equal(RandomCAM()(tiny_net, images[2:4], targets[2:4]), maps[2:4])
     assert not torch.equal(RandomCAM(seed=1)(tiny_net, images, targets), maps)
-    # another image, another map: a masked image is not recognised
+    # another image, another map: a masked image is not recognized
     other = RandomCAM()(tiny_net, images * maps, targets)
     correlation = torch.corrcoef(torch.stack([maps.flatten(), other.flatten()]))[0, 1]
     assert correlation.abs() < 0.1

@@ -1,7 +1,7 @@
 """How fast maps are, beside grad-cam 1.5.7 and captum in the same run: ``python -m tests.benchmarks.attribution``.
 
 ResNet18 with random weights. Peers run in turns with ours; times vary with the machine, ratios less. The last column is
-the largest difference of the two maps, after both were min-max normalised.
+the largest difference of the two maps, after both were min-max normalized.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
 
 from refinecam.attribution import LIME, GradCAMPlusPlus, KernelSHAP, LayerCAM, RefineCAM, ScoreCAM
-from refinecam.attribution.method import normalise
+from refinecam.attribution.method import normalize
 from refinecam.attribution.superpixel import superpixels
 from refinecam.models import create_backbone
 from refinecam.seeding import content_keys, generator
@@ -43,7 +43,7 @@ def grad_cam(method, *args, **options):
 def report(work: str, ours: Maps, peer: str, theirs: Maps, repeats: int) -> float:
     """Print one row of the table; returns our seconds."""
     (mine, found), (other, expected) = take_turns(ours, theirs, repeats=repeats)
-    difference = (normalise(found) - normalise(expected)).abs().max()
+    difference = (normalize(found) - normalize(expected)).abs().max()
     print(f"| {work} | {mine:.3g} s | {peer} {other:.3g} s | {other / mine:.2f}x | {difference:.1e} |", flush=True)
     return mine
 

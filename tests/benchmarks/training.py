@@ -123,7 +123,7 @@ def main() -> None:
             data.setup("fit")
             device = "cuda" if torch.cuda.is_available() else "cpu"
             drawn_batch = {key: value.to(device) for key, value in next(iter(data.train_dataloader())).items()}
-            cached = [data.transform.normalise(drawn_batch)] * args.steps
+            cached = [data.transform.normalize(drawn_batch)] * args.steps
             model = Classifier(backbone, pretrained=False, compile=args.compile)
             bare = bare_epochs(model, cached[0], args.steps, precision)
             alone, drawn = trainer_epochs(model, Turns(data, cached), precision)

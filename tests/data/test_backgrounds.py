@@ -70,7 +70,7 @@ def test_bad_share():
         Backgrounds([], 64, imputed=1.5)
 
 
-def test_augmented_views_have_the_same_size_and_other_colours_and_are_seeded():
+def test_augmented_views_have_the_same_size_and_other_colors_and_are_seeded():
     picture = np.zeros((80, 120, 3), np.uint8)
     picture[..., 0] = 200  # all red
     bank = Backgrounds([picture], 64, imputed=0, augment=True)

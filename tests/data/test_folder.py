@@ -44,7 +44,7 @@ def test_trailing_bytes_do_not_make_a_photo_truncated(page_folder):
     read_splits(page_folder)
 
 
-def test_grey_and_transparent_images_are_read_as_rgb(tmp_path):
+def test_gray_and_transparent_images_are_read_as_rgb(tmp_path):
     for mode in ("L", "RGBA", "P"):
         Image.new(mode, (9, 7)).save(tmp_path / f"{mode}.png")
         assert read_rgb(tmp_path / f"{mode}.png", "backgrounds", "remove it").shape == (7, 9, 3)

@@ -32,9 +32,9 @@ def test_mask_is_what_was_painted_in_every_backbones_image(backbone, pictures):
         sample, drawing = dataset[index], dataset.draw(index)
         mask = sample["mask"].bool()
         assert mask.shape == (1, transform.image_size, transform.image_size)
-        colours = transform.denormalise(sample["image"]) * 255
-        painted = colours[:, mask[0]].round().int()
-        assert (painted == torch.tensor(drawing.colour)[:, None]).all()
+        colors = transform.denormalize(sample["image"]) * 255
+        painted = colors[:, mask[0]].round().int()
+        assert (painted == torch.tensor(drawing.color)[:, None]).all()
         # and outside the mask nothing was painted
         untouched = drawing.mask[..., 0] == 0
         assert np.array_equal(drawing.image[untouched], drawing.background[untouched])
@@ -48,12 +48,12 @@ def test_label_is_independent_of_every_other_factor(dataset):
     assert np.bincount(labels).tolist() == [500] * 6
     backgrounds = np.array([d.background[::8, ::8].mean() for d in drawings])
     factors = {
-        **{f"colour {c}": np.array([d.colour[i] for d in drawings]) for i, c in enumerate("rgb")},
-        "colour mod 8": np.array([d.colour[0] % 8 for d in drawings]),
+        **{f"color {c}": np.array([d.color[i] for d in drawings]) for i, c in enumerate("rgb")},
+        "color mod 8": np.array([d.color[0] % 8 for d in drawings]),
         "size": np.array([d.size for d in drawings]),
         "band": np.array([d.band for d in drawings]),
-        "x": np.array([d.centre[0] for d in drawings]),
-        "y": np.array([d.centre[1] for d in drawings]),
+        "x": np.array([d.center[0] for d in drawings]),
+        "y": np.array([d.center[1] for d in drawings]),
         "background": backgrounds,
     }
     for name, values in factors.items():
@@ -79,21 +79,21 @@ def test_clutter_alone_does_not_find_the_shape():
         edges = np.abs(np.diff(drawing.image.astype(int), axis=1)).sum(2)[:, 6:-6] > 40
         density = cv2.blur(edges.astype(np.float32), (25, 25))
         places = [np.unravel_index(f(density), density.shape) for f in (np.argmax, np.argmin)]
-        x, y = drawing.centre
+        x, y = drawing.center
         hits.append([np.hypot(px + 6 - x, py - y) < drawing.size / 2 for py, px in places])
     assert (np.mean(hits, 0) < 0.25).all()
 
 
 def test_a_shape_can_be_seen():
-    """Its colour differs from most of what it covers, even before a background of a few flat colours."""
+    """Its color differs from most of what it covers, even before a background of a few flat colors."""
     flat = np.full((256, 256, 3), 128, np.uint8)
     flat[:, ::2] = 90
     dataset = ShapesDataset([Backgrounds([flat], 236)], JointTransform(224, 236), "train", 400)
     drawings = [dataset.draw(i) for i in range(400)]
-    hidden = [(np.abs(d.background[d.mask[..., 0] == 1].astype(int) - d.colour) < 48).all(1).mean() for d in drawings]
+    hidden = [(np.abs(d.background[d.mask[..., 0] == 1].astype(int) - d.color) < 48).all(1).mean() for d in drawings]
     assert max(hidden) <= 0.25
-    # and no more is asked than that: colours near those of the background are still drawn where one channel differs
-    assert min(np.abs(np.array(d.colour) - 128).min() for d in drawings) < 5
+    # and no more is asked than that: colors near those of the background are still drawn where one channel differs
+    assert min(np.abs(np.array(d.color) - 128).min() for d in drawings) < 5
 
 
 def test_sample_is_the_same_for_any_worker_count(dataset):
@@ -115,7 +115,7 @@ def test_splits_and_seeds_differ(pictures):
     transform = JointTransform(64, 73)
     bank = Backgrounds(pictures, 73)
     draws = {
-        (split, seed): ShapesDataset([bank], transform, split, 6, seed).draw(0).colour
+        (split, seed): ShapesDataset([bank], transform, split, 6, seed).draw(0).color
         for split in ("train", "val", "test")
         for seed in (0, 1)
     }
@@ -177,27 +177,27 @@ def test_controls_change_the_shape_or_its_background_and_nothing_else(pictures):
         shape = sample["mask"].bool().expand_as(sample["image"])
         images = sample["controls"]
         assert list(images) == list(CONTROLS)
-        removed, other, grey = images.values()
+        removed, other, gray = images.values()
         assert torch.equal(removed, transform(drawing.background, drawing.mask)["image"])
-        for image in (other, grey):
+        for image in (other, gray):
             assert torch.equal(image[shape], sample["image"][shape])
             assert (image[~shape] != sample["image"][~shape]).float().mean() > 0.9
-        assert (transform.denormalise(grey)[~shape] * 255).round().unique().tolist() == [128]
+        assert (transform.denormalize(gray)[~shape] * 255).round().unique().tolist() == [128]
         factors = {name: tuple(values.tolist()) for name, values in sample["factors"].items()}
-        assert factors["colour"] == drawing.colour
-        assert factors["position"] == pytest.approx(drawing.centre)
+        assert factors["color"] == drawing.color
+        assert factors["position"] == pytest.approx(drawing.center)
         assert factors["size"] == pytest.approx((drawing.size,))
 
 
 @pytest.mark.parametrize("named", [1, 2])
 def test_the_other_background_is_another_picture(named):
-    flat = [np.full((73, 73, 3), grey, np.uint8) for grey in (60, 190)]
+    flat = [np.full((73, 73, 3), gray, np.uint8) for gray in (60, 190)]
     bank = Backgrounds(flat, 73, imputed=0)
     bank.view = lambda rng, size, pick: flat[pick]  # without its jitter
     transform = JointTransform(64, 73)
     dataset = ShapesDataset([bank] * named, transform, "test", 20, controls=True)
     for index in range(20):
-        other = transform.denormalise(dataset[index]["controls"]["other background"]) * 255
+        other = transform.denormalize(dataset[index]["controls"]["other background"]) * 255
         shown = int(dataset.draw(index).background[0, 0, 0])
         assert other[0, 0, 0].round() == {60: 190, 190: 60}[shown]
     with pytest.raises(ValueError, match="controls: another background needs at least 2 pictures in the test split"):

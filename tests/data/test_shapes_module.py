@@ -163,7 +163,7 @@ def test_bad_options(options, message):
     ],
 )
 def test_shapes_that_are_too_small_to_draw(options, message, module):
-    """They would be drawn until a colour is visible, for ever."""
+    """They would be drawn until a color is visible, for ever."""
     module.setup("test")
     with pytest.raises(ValueError, match=message):
         ShapesDataset(module.banks["test"], module.transform, "test", 4, **options)

@@ -14,7 +14,7 @@ def test_image_and_mask_stay_together_when_resized(backbone, size):
     transform = JointTransform.for_backbone(backbone)
     sample = transform(np.repeat(mask * 255, 3, 2), mask)
     assert sample["image"].shape[1:] == sample["mask"].shape[1:] == (transform.image_size,) * 2
-    white = transform.denormalise(sample["image"])[0]
+    white = transform.denormalize(sample["image"])[0]
     truth = sample["mask"][0]
     assert ((white > 0.5) == truth.bool()).float().mean() > 0.998
     grid = np.indices(truth.shape)
@@ -23,7 +23,7 @@ def test_image_and_mask_stay_together_when_resized(backbone, size):
         assert abs(of_image - of_mask) < 0.5
 
 
-def test_normalisation_is_the_backbones():
+def test_normalization_is_the_backbones():
     transform = JointTransform.for_backbone("resnet18")
     image = np.full((256, 256, 3), 124, np.uint8)
     pixel = transform(image, image[..., :1] * 0)["image"][:, 0, 0]

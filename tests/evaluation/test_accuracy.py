@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from refinecam.evaluation.accuracy import (
-    NEIGHBOURS,
+    NEIGHBORS,
     accuracy_data,
     accuracy_markdown,
     accuracy_rows,
-    nearest_neighbours,
+    nearest_neighbors,
     prediction_rows,
 )
 
@@ -27,24 +27,24 @@ def predictions():
         "band": torch.arange(600) // 300,
         "factors": {
             "place": torch.from_numpy(rng.random((600, 2))),
-            "colour": torch.from_numpy(label[:, None] + 0.1 * rng.random((600, 3))),
+            "color": torch.from_numpy(label[:, None] + 0.1 * rng.random((600, 3))),
         },
     }
-    controls = {"removed": rng.integers(0, 3, 600), "leaking": label, "grey": predicted}
+    controls = {"removed": rng.integers(0, 3, 600), "leaking": label, "gray": predicted}
     tensors = {name: torch.from_numpy(classes) for name, classes in controls.items()}
     return pd.DataFrame(prediction_rows(batch, torch.from_numpy(predicted), tensors, BANDS))
 
 
 def test_rows_equal_their_definition(predictions):
-    expected = {"removed": "chance", "leaking": "chance", "grey": "same"}
+    expected = {"removed": "chance", "leaking": "chance", "gray": "same"}
     rows = accuracy_rows(predictions, ["a", "b", "c"], expected)
     table = {(row.group, row.name): row for row in rows}
     assert list(table) == [
         ("all", ""),
         *(("size", "80-100 px"), ("size", "20-25 px")),
         *(("class", "a"), ("class", "b"), ("class", "c")),
-        *(("control", "removed"), ("control", "leaking"), ("control", "grey")),
-        *(("told from", "place"), ("told from", "colour")),
+        *(("control", "removed"), ("control", "leaking"), ("control", "gray")),
+        *(("told from", "place"), ("told from", "color")),
     ]
     assert table["all", ""].accuracy == pytest.approx(0.95)
     large = predictions[predictions["index"] < 300]
@@ -53,15 +53,15 @@ def test_rows_equal_their_definition(predictions):
     three_errors = 3 * np.sqrt(1 / 3 * 2 / 3 / 600)
     assert table["control", "removed"].low == pytest.approx(1 / 3 - three_errors)
     assert table["control", "removed"].high == pytest.approx(1 / 3 + three_errors)
-    assert table["control", "grey"].low == pytest.approx(0.93)
+    assert table["control", "gray"].low == pytest.approx(0.93)
     assert table["told from", "place"].images == 300  # the other half is what it is told from
     assert table["told from", "place"].high == pytest.approx(1 / 3 + 3 * np.sqrt(1 / 3 * 2 / 3 / 300))
     assert {key: row.as_expected for key, row in table.items() if row.as_expected is not None} == {
         ("control", "removed"): True,
         ("control", "leaking"): False,
-        ("control", "grey"): True,
+        ("control", "gray"): True,
         ("told from", "place"): True,
-        ("told from", "colour"): False,
+        ("told from", "color"): False,
     }
 
 
@@ -74,7 +74,7 @@ def test_a_network_that_is_not_right_often_enough_is_told(predictions):
     assert accuracy_rows(predictions[:300], ["a", "b", "c"], {}, (0.9, 0.9))[1].as_expected is None  # of one band alone
     judged = [accuracy_rows(predictions[:n], ["a", "b", "c"], {}, (0.99, 0.9))[0].as_expected for n in (299, 300)]
     assert judged == [None, False]
-    few = accuracy_rows(predictions[:49], ["a", "b", "c"], {"removed": "chance", "grey": "same"}, (0.99, 0.99))
+    few = accuracy_rows(predictions[:49], ["a", "b", "c"], {"removed": "chance", "gray": "same"}, (0.99, 0.99))
     assert {row.as_expected for row in few} == {None}
     assert "Fewer than 50 images are too few to say" in accuracy_markdown(few)
     assert "Fewer" not in accuracy_markdown(rows)
@@ -87,16 +87,16 @@ def test_the_smallest_band_has_the_smallest_diameters():
     assert [(row.name, row.as_expected) for row in rows[1:3]] == [("20-100 px", None), ("20-25 px", True)]
 
 
-def test_neighbours_equal_their_definition():
+def test_neighbors_equal_their_definition():
     rng = np.random.default_rng(1)
     values, label = rng.random((90, 2)), rng.integers(0, 3, 90)
     scaled = values / values.std(0)
     expected = []
     for i in range(40, 90):
         order = sorted(range(40), key=lambda j: float(np.linalg.norm(scaled[i] - scaled[j])))
-        votes = [label[j] for j in order[:NEIGHBOURS]]
+        votes = [label[j] for j in order[:NEIGHBORS]]
         expected.append(max(range(3), key=votes.count))
-    assert nearest_neighbours(values, label, 40).tolist() == expected
+    assert nearest_neighbors(values, label, 40).tolist() == expected
 
 
 def test_a_factor_without_information_is_rarely_blamed():
@@ -104,7 +104,7 @@ def test_a_factor_without_information_is_rarely_blamed():
     rng = np.random.default_rng(2)
     label = np.arange(1200) % 6
     limit = 1 / 6 + 3 * np.sqrt(1 / 6 * 5 / 6 / 600)
-    told = [(nearest_neighbours(rng.random((1200, 2)), label, 600) == label[600:]).mean() for _ in range(40)]
+    told = [(nearest_neighbors(rng.random((1200, 2)), label, 600) == label[600:]).mean() for _ in range(40)]
     assert sum(share > limit for share in told) <= 1
 
 
@@ -114,14 +114,14 @@ def test_written_forms(predictions):
     assert data.columns.tolist() == ["group", "name", "images", "accuracy", "low", "high", "as_expected"]
     text = accuracy_markdown(rows)
     assert "| all |  | 600 | 95.0% |  |  |" in text
-    assert "| told from | colour | 300 | 100.0% | 0.0% to 41.5% | **no** |" in text
+    assert "| told from | color | 300 | 100.0% | 0.0% to 41.5% | **no** |" in text
 
 
 def test_too_few_images_for_a_factor_are_said(predictions):
-    *_, place, colour = accuracy_rows(predictions[:49], ["a", "b", "c"], {})
+    *_, place, color = accuracy_rows(predictions[:49], ["a", "b", "c"], {})
     assert (place.name, place.images, place.as_expected) == ("place", 0, None)
-    assert np.isnan(colour.accuracy)
-    assert "| told from | colour | 0 | needs 50 images |  |  |" in accuracy_markdown([colour])
+    assert np.isnan(color.accuracy)
+    assert "| told from | color | 0 | needs 50 images |  |  |" in accuracy_markdown([color])
     assert accuracy_rows(predictions[:50], ["a", "b", "c"], {})[-1].images == 25
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from refinecam.attribution import GradCAM, LayerCAM, RefineCAM
-from refinecam.data.transforms import shown_colours
+from refinecam.data.transforms import shown_colors
 from refinecam.evaluation.figures import confusion_figure, overlay, overlay_figure
 from refinecam.evaluation.report import SummaryRow, summary_markdown, summary_table, warn_of_unscored
 from refinecam.evaluation.results import ResultsFolder
@@ -82,7 +82,7 @@ def test_figures_have_a_cell_for_everything():
     [
         (torch.rand(2, 8, 8, 3), {}, r"images: expected a float tensor \(N, 3, H, W\), got \(2, 8, 8, 3\)"),
         (torch.rand(3, 8, 8).numpy(), {}, r"images: expected a float tensor \(N, 3, H, W\), got ndarray"),
-        (torch.rand(2, 3, 8, 8) - 2, {}, r"images: expected colours in \[0, 1\], got -.*images \* std \+ mean"),
+        (torch.rand(2, 3, 8, 8) - 2, {}, r"images: expected colors in \[0, 1\], got -.*images \* std \+ mean"),
         (torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8), 'maps: expected {"name": maps}, got a Tensor'),
         (torch.rand(2, 3, 8, 8), {"a": torch.rand(2, 8, 8)}, r"maps: a: .*use .unsqueeze\(1\)"),
         (torch.rand(2, 3, 8, 8), {"a": torch.rand(2, 1, 4, 4)}, r"maps: a: expected one map a pixel"),
@@ -93,12 +93,12 @@ def test_what_cannot_be_shown(images, maps, message):
         overlay_figure(images, maps)
 
 
-def test_colours_without_a_transform_that_tells_them():
+def test_colors_without_a_transform_that_tells_them():
     images = torch.randn(2, 3, 8, 8)
-    shown = shown_colours(object(), images)
+    shown = shown_colors(object(), images)
     assert (shown.amin((1, 2, 3)) == 0).all()
     torch.testing.assert_close(shown.amax((1, 2, 3)), torch.ones(2))
-    assert torch.equal(shown_colours(SimpleNamespace(transform=lambda x: x), shown), shown)
+    assert torch.equal(shown_colors(SimpleNamespace(transform=lambda x: x), shown), shown)
 
 
 def test_overlay_shows_where_the_map_is_high():

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from refinecam.bird_parts import BODY_COLOUR, PART_COLOURS, PARTS, object_colour, subset_of
+from refinecam.bird_parts import BODY_COLOR, PART_COLORS, PARTS, object_color, subset_of
 from refinecam.metrics.functional.bird_evaluation import BirdBatch, BirdEvaluation
 
 SIZE, OBJECTS = 20, (3, 0, 1, 2, 5, 4)
@@ -15,7 +15,7 @@ THRESHOLDS = np.linspace(0.01, 0.50, num=80)
 
 
 class Net(nn.Module):
-    """Logits that depend on colours and places, positive and negative."""
+    """Logits that depend on colors and places, positive and negative."""
 
     def __init__(self, classes):
         super().__init__()
@@ -39,10 +39,10 @@ CLASSES = make_classes(24)
 
 def make_part_map(rng, objects):
     part_map = np.zeros((3, SIZE, SIZE), np.float32)
-    for colour in [BODY_COLOUR, *sum(PART_COLOURS.values(), ()), *(object_colour(i) for i in range(objects))]:
+    for color in [BODY_COLOR, *sum(PART_COLORS.values(), ()), *(object_color(i) for i in range(objects))]:
         if rng.random() < 0.9:
             x, y, w, h = *rng.integers(0, SIZE - 4, 2), *rng.integers(1, 6, 2)
-            part_map[:, y : y + h, x : x + w] = np.array(colour)[:, None, None]
+            part_map[:, y : y + h, x : x + w] = np.array(color)[:, None, None]
     return torch.from_numpy(part_map)
 
 
@@ -79,15 +79,15 @@ class Oracle:
 
     def importance(self, target, objects=0):
         found = method(self.model, self.image, torch.tensor([target]))[0, 0]
-        names = {part: PART_COLOURS[part] for part in PARTS}
-        names |= {f"object {k}": (object_colour(k),) for k in range(objects)}
+        names = {part: PART_COLORS[part] for part in PARTS}
+        names |= {f"object {k}": (object_color(k),) for k in range(objects)}
         sums = {}
-        for name, colours in names.items():
+        for name, colors in names.items():
             total = 0.0
-            for colour in colours:
+            for color in colors:
                 for y, x in itertools.product(range(len(found)), range(len(found))):
                     window = self.part_map[:, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].reshape(3, -1).T
-                    if any(tuple(pixel) == colour for pixel in window.tolist()):
+                    if any(tuple(pixel) == color for pixel in window.tolist()):
                         total += found[y, x].item()
             sums[name] = total
         return sums, found.sum().item()

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import jaccard_score, roc_auc_score
 
 from refinecam.attribution import All1sCAM
-from refinecam.attribution.method import normalise, resize
+from refinecam.attribution.method import normalize, resize
 from refinecam.metrics.functional import cosine_similarity, iou, mass_accuracy, pointing_game, roc_auc
 from refinecam.metrics.functional.ranking import TIE, plateaus, relevance_ranks
 
@@ -35,9 +35,9 @@ def test_roc_auc(case):
 
 @pytest.mark.parametrize("size", [96, 224])
 def test_roc_auc_of_products_whose_small_values_lie_dense(size):
-    """Four smooth maps multiplied: most values are near 0, and each of them is nearly its neighbour."""
+    """Four smooth maps multiplied: most values are near 0, and each of them is nearly its neighbor."""
     coarse = torch.rand(3, 4, 7, 7, generator=torch.Generator().manual_seed(0))
-    maps = normalise(resize(coarse, (size, size)).pow(8).prod(1, keepdim=True))
+    maps = normalize(resize(coarse, (size, size)).pow(8).prod(1, keepdim=True))
     assert (maps < 1e-5).float().mean() > 0.3
     masks = (resize(coarse[:, 1:2], (size, size)) > 0.6).float()
     expected = [roc_auc_score(t, m) for m, t in rows(maps, masks)]

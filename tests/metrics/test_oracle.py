@@ -8,7 +8,7 @@ from pytorch_grad_cam.metrics.arcc import ARCC as OracleARCC
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 
 from refinecam.attribution import GradCAMPlusPlus
-from refinecam.attribution.method import normalise
+from refinecam.attribution.method import normalize
 from refinecam.metrics.functional import arcc, road
 from tests.conftest import SIZE
 
@@ -34,7 +34,7 @@ def _without_noise(monkeypatch):
 
 def test_road(case):
     network, images, targets = case
-    maps = normalise(images.mean(1, keepdim=True))  # no ties, and not without influence
+    maps = normalize(images.mean(1, keepdim=True))  # no ties, and not without influence
     oracle = oracle_road.ROADCombined([20, 40, 60, 80])
     chosen = [ClassifierOutputSoftmaxTarget(t) for t in targets.tolist()]
     with torch.no_grad():
@@ -48,12 +48,12 @@ def test_road(case):
 def test_percentile_rule_is_the_oracles(case):
     """On maps whose pixels are mostly equal, too, where exact shares give another score."""
     network, images, targets = case
-    smooth = normalise(images.mean(1, keepdim=True))
+    smooth = normalize(images.mean(1, keepdim=True))
     steps = (smooth * 4).round() / 4
     sparse = (smooth - 0.7).clamp(min=0) / 0.3
     oracle = oracle_road.ROADCombined([20, 50, 60, 80, 90])
     chosen = [ClassifierOutputSoftmaxTarget(t) for t in targets.tolist()]
-    for maps in (smooth, steps, normalise(sparse)):
+    for maps in (smooth, steps, normalize(sparse)):
         with torch.no_grad():
             expected = 2 * np.array(oracle(images, maps[:, 0].numpy(), chosen, network))
         options = {"percentiles": (80, 50, 40, 20, 10), "noise": 0}  # the oracle's count what stays

@@ -40,16 +40,16 @@ def test_a_schedule_of_nothing_but_warmup():
     assert rates == [0.5, 1.0]
 
 
-def test_weights_of_other_classes_or_colours_are_no_start(tmp_path, birds):
+def test_weights_of_other_classes_or_colors_are_no_start(tmp_path, birds):
     with pytest.raises(InputError, match=r"shapes-resnet18.safetensors tells 6 classes apart, here there are 12"):
         Classifier("resnet18", num_classes=12, checkpoint="shapes-resnet18")
     path = tmp_path / "weights.safetensors"
-    about = {"backbone": "resnet18", "num_classes": "12", "image_size": "", "normalise": "True"}
+    about = {"backbone": "resnet18", "num_classes": "12", "image_size": "", "normalize": "True"}
     save_file(create_backbone("resnet18", False, 12).state_dict(), path, about)
     model = Classifier("resnet18", num_classes=12, checkpoint=str(path))
     trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     data = FunnyBirdsDataModule("resnet18", folder=str(birds), batch_size=2, image_size=64)
-    with pytest.raises(InputError, match=r"weights.safetensors was trained on normalised images.* --data.normalise tr"):
+    with pytest.raises(InputError, match=r"weights.safetensors was trained on normalized images.* --data.normalize tr"):
         trainer.fit(model, data)
 
 
@@ -108,7 +108,7 @@ def test_layer_scales_are_open_where_no_weights_are_given(tmp_path):
     save_file(
         closed.state_dict(),
         path,
-        {"backbone": "convnext_tiny", "num_classes": "6", "image_size": "", "normalise": "True"},
+        {"backbone": "convnext_tiny", "num_classes": "6", "image_size": "", "normalize": "True"},
     )
     assert torch.equal(scales(Classifier("convnext_tiny", checkpoint=str(path)).network), scales(closed))
 
@@ -186,7 +186,7 @@ def test_compiled_training_works():
     compared += zip(expected.network.buffers(), found.network.buffers(), strict=True)
     for wanted, got in compared:
         error, size = ((got - wanted).float().norm().item(), wanted.float().norm().item())
-        assert error <= 0.05 * max(size, 1e-6)  # normalised over 4 values, rounding grows; a wrong graph is off by 1
+        assert error <= 0.05 * max(size, 1e-6)  # normalized over 4 values, rounding grows; a wrong graph is off by 1
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch):

@@ -19,7 +19,7 @@ def teacher(tmp_path_factory):
     """Weights of a ResNet18, untrained, as a file."""
     torch.manual_seed(3)
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
-    about = {"backbone": "resnet18", "num_classes": "6", "image_size": "", "normalise": "True"}
+    about = {"backbone": "resnet18", "num_classes": "6", "image_size": "", "normalize": "True"}
     save_file(create_backbone("resnet18", pretrained=False, num_classes=6).state_dict(), path, about)
     return str(path)
 
@@ -180,7 +180,7 @@ def test_going_on_with_the_same_teacher(teacher, tmp_path):
     ],
 )
 def test_going_on_with_another_teacher_is_refused(teacher, tmp_path, before, now, message):
-    about = {"backbone": "convnext_atto", "num_classes": "6", "image_size": "", "normalise": "True"}
+    about = {"backbone": "convnext_atto", "num_classes": "6", "image_size": "", "normalize": "True"}
     save_file(create_backbone("convnext_atto", False, 6).state_dict(), tmp_path / "other.safetensors", about)
     files = {"resnet18": teacher, "other": str(tmp_path / "other.safetensors"), None: None}
     first, _ = fitted(files[before], steps=1)
@@ -189,18 +189,18 @@ def test_going_on_with_another_teacher_is_refused(teacher, tmp_path, before, now
         fitted(files[now], ckpt_path=tmp_path / "last.ckpt")
 
 
-def test_a_teacher_that_saw_other_colours_is_refused(tmp_path, birds):
+def test_a_teacher_that_saw_other_colors_is_refused(tmp_path, birds):
     model = Classifier("resnet18", pretrained=False, num_classes=12, teacher="shapes-resnet18")
     trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     data = FunnyBirdsDataModule("resnet18", folder=str(birds), batch_size=2, image_size=64)
     with pytest.raises(
-        InputError, match=r"teacher: shapes-resnet18 was trained on normalised images, which .* --data\.norm"
+        InputError, match=r"teacher: shapes-resnet18 was trained on normalized images, which .* --data\.norm"
     ):
         trainer.fit(model, data)
 
 
 def test_a_swin_teaches_at_any_size(tmp_path):
-    about = {"backbone": "swin_tiny_patch4_window7_224", "num_classes": "6", "image_size": "", "normalise": "True"}
+    about = {"backbone": "swin_tiny_patch4_window7_224", "num_classes": "6", "image_size": "", "normalize": "True"}
     save_file(create_backbone(about["backbone"], False, 6).state_dict(), tmp_path / "swin.safetensors", about)
     model = Classifier("resnet18", pretrained=False, teacher=str(tmp_path / "swin.safetensors"))
     images = torch.randn(2, 3, 112, 112)

@@ -25,13 +25,13 @@ class FunnyBirdsDataModule(L.LightningDataModule):
     The data set has no validation split: a share of each class's training images is held out, always the same ones.
 
     Args:
-        backbone: timm name of the network; decides the interpolation, and what ``null`` and ``normalise`` mean.
+        backbone: timm name of the network; decides the interpolation, and what ``null`` and ``normalize`` mean.
         image_size: side of the images; null for the backbone's own.
         folder: of the data set.
         download: fetch the official archive (1.6 GB) if there is no such folder.
         sha256: of the archive, if you have it from a source you trust; its authors publish none. Without it the size
             and each file's checksum are compared with what the server and the archive say.
-        normalise: by the backbone's mean and standard deviation; otherwise colours are in [0, 1], as in the paper.
+        normalize: by the backbone's mean and standard deviation; otherwise colors are in [0, 1], as in the paper.
         part_maps: add part maps to the test batches.
         interventions: add to the test batches the scenes without some parts or objects, and the part maps.
         val_share: share of each class's training images that is held out for validation, at least one of two or more.
@@ -54,7 +54,7 @@ class FunnyBirdsDataModule(L.LightningDataModule):
         folder: str = "data/FunnyBirds",
         download: bool = False,
         sha256: str | None = None,
-        normalise: bool = False,
+        normalize: bool = False,
         part_maps: bool = False,
         interventions: bool = False,
         val_share: float = 0.1,
@@ -70,8 +70,8 @@ class FunnyBirdsDataModule(L.LightningDataModule):
         if not 0 < val_share < 1:
             raise InputError(f"val_share: expected a share between 0 and 1, got {val_share}")
         own = JointTransform.for_backbone(backbone, image_size)
-        colours = {} if normalise else {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-        self.transform = replace(own, canvas=own.image_size, **colours)  # type: ignore[arg-type]
+        colors = {} if normalize else {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+        self.transform = replace(own, canvas=own.image_size, **colors)  # type: ignore[arg-type]
         self.folder, self.download, self.sha256 = Path(folder), download, sha256
         self.part_maps, self.interventions = part_maps or interventions, interventions
         self.val_share, self.train_size, self.test_size = val_share, train_size, test_size

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refinecam.bird_parts import (
-    BODY_COLOUR,
-    EMPTY_COLOUR,
+    BODY_COLOR,
+    EMPTY_COLOR,
     MAX_OBJECTS,
-    PART_COLOURS,
+    PART_COLORS,
     PARTS,
     SUBSETS,
-    Colour,
-    object_colour,
+    Color,
+    object_color,
 )
-from refinecam.data.funnybirds.anatomy import COLOURS, SIDES, VARIANTS, body, part_solids
+from refinecam.data.funnybirds.anatomy import COLORS, SIDES, VARIANTS, body, part_solids
 from refinecam.data.funnybirds.solids import KINDS, Array, Camera, Solid
 
 Picture = NDArray[np.uint8]
@@ -33,13 +33,13 @@ RIM = 0.2
 """Cosine between normal and view below which a round surface is its own outline."""
 FINER = 2
 """Pixels that are drawn for each of the picture, along each axis."""
-CODES: list[Colour] = [
-    EMPTY_COLOUR,
-    BODY_COLOUR,
-    *(colour for part in PARTS for colour in PART_COLOURS[part]),
-    *(object_colour(i) for i in range(MAX_OBJECTS)),
+CODES: list[Color] = [
+    EMPTY_COLOR,
+    BODY_COLOR,
+    *(color for part in PARTS for color in PART_COLORS[part]),
+    *(object_color(i) for i in range(MAX_OBJECTS)),
 ]
-"""Every colour of a part map."""
+"""Every color of a part map."""
 
 
 class Piece(NamedTuple):
@@ -48,7 +48,7 @@ class Piece(NamedTuple):
     Attributes:
         window: rows and columns.
         distance: infinite where nothing is, shape (h, w).
-        paint: colour and, as a fourth byte, place in :data:`CODES`; shape (h, w).
+        paint: color and, as a fourth byte, place in :data:`CODES`; shape (h, w).
     """
 
     window: tuple[slice, slice]
@@ -80,7 +80,7 @@ class Scene:
     @cached_property
     def body(self) -> list[Piece]:
         """The body."""
-        return self._draw(body(), BODY_COLOUR)
+        return self._draw(body(), BODY_COLOR)
 
     @cached_property
     def parts(self) -> list[list[Piece]]:
@@ -93,7 +93,7 @@ class Scene:
                 variant["color"] = self.entry[f"{part}_color"]
             if variant["model"] != GONE:
                 place = VARIANTS[part].index(variant)
-                for side, code in zip(SIDES[part], PART_COLOURS[part], strict=True):
+                for side, code in zip(SIDES[part], PART_COLORS[part], strict=True):
                     pieces += self._draw(part_solids(part, place, side), code)
             found.append(pieces)
         return found
@@ -102,7 +102,7 @@ class Scene:
     def objects(self) -> list[list[Piece]]:
         """Each background object; empty for those out of sight."""
         solids = background_solids(self.entry)
-        return [self._draw([solid], object_colour(i)) for i, solid in enumerate(solids)]
+        return [self._draw([solid], object_color(i)) for i, solid in enumerate(solids)]
 
     def draw(self) -> Canvas:
         """The whole scene, for :meth:`finish` and :meth:`part_map`."""
@@ -121,7 +121,7 @@ class Scene:
         others = ([*self.objects[:i], *self.objects[i + 1 :]] for i in range(len(self.objects)))
         return [self.finish(self._compose([*left, self.body, *self.parts])) for left in others]
 
-    def _draw(self, solids: Sequence[Solid], code: Colour) -> list[Piece]:
+    def _draw(self, solids: Sequence[Solid], code: Color) -> list[Piece]:
         """One piece of all solids that are in sight, which hide each other; none if none is."""
         seen = [(solid, window) for solid in solids if (window := self.camera.window(solid))]
         if not seen:
@@ -135,8 +135,8 @@ class Scene:
             inside = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
             nearer = hit.distance < distance[inside]
             distance[inside][nearer] = hit.distance[nearer]
-            colour = self._shade(solid, hit.normal[:, nearer], rows, columns, nearer)
-            paint[inside][nearer] = _paint(colour, CODES.index(code))
+            color = self._shade(solid, hit.normal[:, nearer], rows, columns, nearer)
+            paint[inside][nearer] = _paint(color, CODES.index(code))
         return [Piece((slice(top, bottom), slice(left, right)), distance, paint)]
 
     def _shade(self, solid: Solid, normal: Array, rows: slice, columns: slice, where: NDArray[np.bool_]) -> Picture:
@@ -148,13 +148,13 @@ class Scene:
         rays = rays[:, where]
         facing = -(rays * normal).sum(0) / np.linalg.norm(rays, axis=0)
         tone = np.where(facing < RIM, 0.25, tone)
-        return (np.array(solid.colour)[None] * tone[:, None]).astype(np.uint8)
+        return (np.array(solid.color)[None] * tone[:, None]).astype(np.uint8)
 
     def _compose(self, groups: Iterable[list[Piece]], onto: Canvas | None = None) -> Canvas:
         """Put pieces together, at the finer resolution, on the empty sky or on a copy of a canvas."""
         if onto is None:
             side = self.camera.size
-            sky = _paint(np.array(SKY), CODES.index(EMPTY_COLOUR))
+            sky = _paint(np.array(SKY), CODES.index(EMPTY_COLOR))
             canvas = Canvas(np.full((side, side), np.inf, np.float32), np.full((side, side), sky, np.uint32))
         else:
             canvas = Canvas(onto.distance.copy(), onto.paint.copy())
@@ -171,7 +171,7 @@ class Scene:
         return np.asarray(mean[..., :3], np.uint8)
 
     def part_map(self, canvas: Canvas) -> Picture:
-        """The part map, likewise, of one finer pixel each: its colours do not mix."""
+        """The part map, likewise, of one finer pixel each: its colors do not mix."""
         return np.array(CODES, np.uint8)[_bytes(canvas)[FINER // 2 :: FINER, FINER // 2 :: FINER, 3]]
 
 
@@ -179,8 +179,8 @@ def _bytes(canvas: Canvas) -> Picture:
     return canvas.paint.view(np.uint8).reshape(*canvas.paint.shape, 4)
 
 
-def _paint(colour: NDArray[Any], code: int) -> Any:
-    red, green, blue = (colour[..., i].astype(np.uint32) for i in range(3))
+def _paint(color: NDArray[Any], code: int) -> Any:
+    red, green, blue = (color[..., i].astype(np.uint32) for i in range(3))
     return red | green << 8 | blue << 16 | np.uint32(code << 24)
 
 
@@ -204,9 +204,9 @@ def background_solids(entry: dict[str, Any]) -> list[Solid]:
         value = dict(zip(columns, row, strict=True))
         scale = np.diag([float(value[f"scale_{axis}"]) for axis in "xyz"])
         turn = _turn(*(float(value[f"rot_{axis}"]) for axis in "xyz"))
-        centre = _place(*(float(value[name]) for name in ("radius", "pitch", "roll")))
+        center = _place(*(float(value[name]) for name in ("radius", "pitch", "roll")))
         kind = KINDS[int(value["objects"])]
-        found.append(Solid(kind, centre, (turn @ scale).astype(np.float32), COLOURS[value["color"]]))
+        found.append(Solid(kind, center, (turn @ scale).astype(np.float32), COLORS[value["color"]]))
     return found
 
 

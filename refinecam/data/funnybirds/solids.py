@@ -18,7 +18,7 @@ PLANES = {
     "box": np.eye(3, dtype=np.float32),
     "octahedron": np.array([(1, 1, 1), (1, 1, -1), (1, -1, 1), (-1, 1, 1)], np.float32),
 }
-"""Normals of the pairs of parallel faces, each at distance 1 from the centre, along the normal as it is scaled."""
+"""Normals of the pairs of parallel faces, each at distance 1 from the center, along the normal as it is scaled."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Solid:
 
     Attributes:
         kind: the form.
-        centre: in the world.
+        center: in the world.
         frame: the solid's axes in the world, as columns, each as long as the solid's half extent along it.
-        colour: RGB, 0 to 255.
+        color: RGB, 0 to 255.
     """
 
     kind: Kind
-    centre: Array
+    center: Array
     frame: Array
-    colour: tuple[int, int, int]
+    color: tuple[int, int, int]
 
     @cached_property
     def inverse(self) -> Array:
@@ -70,7 +70,7 @@ class Camera:
 
     def window(self, solid: Solid) -> tuple[slice, slice] | None:
         """Rows and columns that the solid may fill; None if it is out of sight."""
-        x, y, z = self.axes.T @ ((solid.centre - self.place)[:, None] + solid.frame @ CORNERS)
+        x, y, z = self.axes.T @ ((solid.center - self.place)[:, None] + solid.frame @ CORNERS)
         depth = -z
         if depth.max() <= NEAR:
             return None
@@ -94,7 +94,7 @@ class Camera:
     def see(self, solid: Solid, rows: slice, columns: slice) -> Hit:
         """Rays through a window of pixels against one solid; distances compare between solids."""
         origin, direction = self.rays(rows, columns, solid.inverse)
-        origin = origin - (solid.inverse @ solid.centre)[:, None, None]
+        origin = origin - (solid.inverse @ solid.center)[:, None, None]
         with np.errstate(divide="ignore", invalid="ignore"):
             if solid.kind in PLANES:
                 distance, normal = _between_planes(origin, direction, PLANES[solid.kind])

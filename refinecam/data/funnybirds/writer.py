@@ -15,7 +15,7 @@ import numpy as np
 from rich.progress import track
 
 from refinecam.bird_parts import PARTS, SUBSETS, intervention_name, sensitivity_pair
-from refinecam.data.funnybirds.anatomy import COLOURS, VARIANTS
+from refinecam.data.funnybirds.anatomy import COLORS, VARIANTS
 from refinecam.data.funnybirds.render import GONE, LISTED, Picture, Scene
 from refinecam.data.funnybirds.solids import KINDS
 from refinecam.errors import InputError, check_counts
@@ -120,11 +120,11 @@ def draw_entry(bird: Entry, split: str, index: int, seed: int) -> Entry:
         for key, value in VARIANTS[part][bird["parts"][part]].items():
             entry[f"{part}_{key}"] = GONE if part in gone else value
     count = int(rng.integers(MOST_OBJECTS + 1))
-    colours = list(COLOURS)
+    colors = list(COLORS)
     draws: dict[str, Callable[[], Any]] = {
         "objects": lambda: int(rng.integers(len(KINDS))),
         "radius": lambda: int(rng.integers(100, 201)),
-        "color": lambda: colours[rng.integers(len(colours))],
+        "color": lambda: colors[rng.integers(len(colors))],
     }
     for name in LISTED:
         draw = draws.get(name, (lambda: int(rng.integers(5, 21))) if name.startswith("scale") else angle)

@@ -16,7 +16,7 @@ def adcc(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, method
 
     Args:
         model: classifier, images to logits.
-        images: normalised images, shape (N, C, H, W).
+        images: normalized images, shape (N, C, H, W).
         targets: explained classes, int64, shape (N,).
         maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
         method: what made them; it is asked again, for the masked images.

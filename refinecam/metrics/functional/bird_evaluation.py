@@ -24,7 +24,7 @@ class BirdBatch:
         model: returns logits; runs in eval mode, in bounded chunks.
         images: shape (N, 3, H, W).
         labels: their classes, int64 (N,).
-        part_maps: part maps in the data set's colours, 0 to 255, shape (N, 3, H, W).
+        part_maps: part maps in the data set's colors, 0 to 255, shape (N, 3, H, W).
         subsets: each scene with each set of parts, in the order of :data:`~refinecam.bird_parts.SUBSETS`, shape
             (N, 32, 3, H, W).
         removals: scenes without one background object, those of the first image first, shape (sum of K, 3, H, W).

@@ -14,7 +14,7 @@ def coherency(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, m
 
     Args:
         model: classifier, images to logits.
-        images: normalised images, shape (N, C, H, W).
+        images: normalized images, shape (N, C, H, W).
         targets: explained classes, int64, shape (N,).
         maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
         method: what made them; it is asked again, for the masked images.

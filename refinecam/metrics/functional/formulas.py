@@ -17,7 +17,7 @@ def check_maps(maps: Tensor, images: Tensor | None = None) -> None:
     outside = maps[((maps < 0) | (maps > 1)) & maps.isfinite()]
     if len(outside):
         raise InputError(
-            f"maps: expected values in [0, 1], got {outside[0].item():.4g}; min-max normalise each map first"
+            f"maps: expected values in [0, 1], got {outside[0].item():.4g}; min-max normalize each map first"
         )
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from refinecam.bird_parts import (
     MAX_OBJECTS,
-    PART_COLOURS,
+    PART_COLORS,
     PARTS,
     SUBSETS,
-    Colour,
-    object_colour,
+    Color,
+    object_color,
     sensitivity_pair,
     shared_parts,
 )
@@ -35,7 +35,7 @@ def part_weights(part_maps: Tensor, objects: int = 0) -> Tensor:
     """Where each part and background object is, dilated by a 5×5 maximum.
 
     Args:
-        part_maps: part maps in the data set's colours, 0 to 255, shape (N, 3, H, W).
+        part_maps: part maps in the data set's colors, 0 to 255, shape (N, 3, H, W).
         objects: background objects to look for, the first so many.
 
     Returns:
@@ -46,16 +46,16 @@ def part_weights(part_maps: Tensor, objects: int = 0) -> Tensor:
         InputError: for another shape, or more objects than a part map can tell apart.
     """
     if part_maps.ndim != 4 or part_maps.shape[1] != 3:
-        raise InputError(f"part_maps: expected colours 0 to 255, shape (N, 3, H, W), got {tuple(part_maps.shape)}")
+        raise InputError(f"part_maps: expected colors 0 to 255, shape (N, 3, H, W), got {tuple(part_maps.shape)}")
     if not 0 <= objects <= MAX_OBJECTS:
         raise InputError(f"objects: expected 0 to {MAX_OBJECTS}, got {objects}")
 
-    def reach(colour: Colour) -> Tensor:
-        there = (part_maps == part_maps.new_tensor(colour)[:, None, None]).all(1, keepdim=True)
+    def reach(color: Color) -> Tensor:
+        there = (part_maps == part_maps.new_tensor(color)[:, None, None]).all(1, keepdim=True)
         return F.max_pool2d(there.float(), 5, stride=1, padding=2)
 
-    parts = [torch.cat([reach(colour) for colour in PART_COLOURS[part]], 1).sum(1) for part in PARTS]
-    return torch.stack([*parts, *(reach(object_colour(place)).squeeze(1) for place in range(objects))], 1)
+    parts = [torch.cat([reach(color) for color in PART_COLORS[part]], 1).sum(1) for part in PARTS]
+    return torch.stack([*parts, *(reach(object_color(place)).squeeze(1) for place in range(objects))], 1)
 
 
 def part_importance(maps: Tensor, part_maps: Tensor, objects: int = 0) -> Tensor:

@@ -18,12 +18,12 @@ def noisy_linear_imputation(
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
 ) -> Tensor:
-    """Fill missing pixels with the weighted mean of their neighbours and add a little noise (Rong et al., 2022).
+    """Fill missing pixels with the weighted mean of their neighbors and add a little noise (Rong et al., 2022).
 
     Args:
-        images: normalised images, shape (N, C, H, W).
+        images: normalized images, shape (N, C, H, W).
         missing: bool, shape (N, 1, H, W), True where a pixel is to be filled.
-        noise: standard deviation of the noise on filled pixels, in normalised units.
+        noise: standard deviation of the noise on filled pixels, in normalized units.
         seed: seed of the noise.
         index: identity of each image, shape (N,); None takes the images' own values as identity.
 

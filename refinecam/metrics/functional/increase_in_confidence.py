@@ -12,7 +12,7 @@ def increase_in_confidence(model: nn.Module, images: Tensor, targets: Tensor, ma
 
     Args:
         model: classifier, images to logits.
-        images: normalised images, shape (N, C, H, W); the product is taken on them, so 0 is the mean colour.
+        images: normalized images, shape (N, C, H, W); the product is taken on them, so 0 is the mean color.
         targets: explained classes, int64, shape (N,).
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
 

@@ -44,7 +44,7 @@ class MapEvaluation:
 
     Args:
         model: classifier, images to logits (N, K). Left as it was.
-        images: normalised images, shape (N, C, H, W).
+        images: normalized images, shape (N, C, H, W).
         targets: explained class of each image, int64, shape (N,).
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
         method: the method that made them; Coherency asks it again.
@@ -52,7 +52,7 @@ class MapEvaluation:
         index: identity of each image, which seeds what is drawn for it; None takes the images' own values.
         clean_confidence: softmax probability of the targets, shape (N,), where already known.
         percentiles: shares of pixels that ROAD takes away.
-        noise: standard deviation of ROAD's noise, in normalised units.
+        noise: standard deviation of ROAD's noise, in normalized units.
         seed: seed of ROAD's noise and of the order among equal pixels.
         ranking: ``"exact"`` shares by rank, equal pixels in a seeded random order, or ``"percentile"``, grad-cam's
             rule, by which all pixels that equal the threshold go, for comparisons with it alone.
@@ -110,7 +110,7 @@ class MapEvaluation:
 
     @cached_property
     def masked_images(self) -> Tensor:
-        """Images times maps, after normalisation: 0 is the mean colour. (N, C, H, W)."""
+        """Images times maps, after normalization: 0 is the mean color. (N, C, H, W)."""
         return self.images * self.maps.to(self.images)
 
     @cached_property

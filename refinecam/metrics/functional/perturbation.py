@@ -34,11 +34,11 @@ def deletion(
 
     Args:
         model: classifier, images to logits.
-        images: normalised images, shape (N, C, H, W).
+        images: normalized images, shape (N, C, H, W).
         targets: explained classes, int64, shape (N,).
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
         steps: how many; the network runs ``steps`` + 1 times for each map.
-        fill: what stands where pixels are missing: the ``"mean"`` colour (0; RISE's choice for deletion), a ``"blur"``
+        fill: what stands where pixels are missing: the ``"mean"`` color (0; RISE's choice for deletion), a ``"blur"``
             of the image (RISE's choice for insertion), or ROAD's ``"imputed"`` values, which hide the holes' form.
         seed: seed of the order among equal pixels and of the imputation's noise.
         index: identity of each image, shape (N,); None takes the images' own values as identity.

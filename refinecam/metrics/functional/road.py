@@ -29,11 +29,11 @@ def road(
 
     Args:
         model: classifier, images to logits.
-        images: normalised images, shape (N, C, H, W).
+        images: normalized images, shape (N, C, H, W).
         targets: explained classes, int64, shape (N,).
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
         percentiles: shares of pixels to impute, in percent.
-        noise: standard deviation of the noise on imputed pixels, in normalised units.
+        noise: standard deviation of the noise on imputed pixels, in normalized units.
         seed: seed of the noise and of the order among equal pixels.
         index: identity of each image, shape (N,); None takes the images' own values as identity.
         ranking: ``"percentile"`` removes by grad-cam's rule, for comparisons with it: all pixels at or above a

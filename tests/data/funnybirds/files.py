@@ -6,12 +6,12 @@ import json
 import numpy as np
 from PIL import Image
 
-from refinecam.bird_parts import PART_COLOURS, PARTS
+from refinecam.bird_parts import PART_COLORS, PARTS
 from refinecam.data import FunnyBirdsDataModule, JointTransform
 
 SIZE = 48
 OBJECTS = ("", "3,", "0,4,1,")  # of the test images, as the official lists have them
-COLOURS = {colour for side in PART_COLOURS.values() for colour in side}
+COLORS = {color for side in PART_COLORS.values() for color in side}
 
 
 def as_is(size=SIZE):
@@ -24,8 +24,8 @@ def save(path, pixels):
     Image.fromarray(np.concatenate([pixels, alpha], 2)).save(path)
 
 
-def plain(colour):
-    return np.broadcast_to(np.uint8(colour), (SIZE, SIZE, 3))
+def plain(color):
+    return np.broadcast_to(np.uint8(color), (SIZE, SIZE, 3))
 
 
 def write_birds(folder):
@@ -43,15 +43,15 @@ def write_birds(folder):
         for index, entry in enumerate(lists[f"dataset_{split}"]):
             stem = f"{entry['class_idx']}/{index:06d}"
             image, part_map = rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8), np.zeros((SIZE, SIZE, 3), np.uint8)
-            part_map[10:30, 5:25] = sorted(COLOURS)[index % len(COLOURS)]
+            part_map[10:30, 5:25] = sorted(COLORS)[index % len(COLORS)]
             save(folder / split / f"{stem}.png", image)
             save(folder / f"{split}_part_map" / f"{stem}.png", part_map)
     for index, entry in enumerate(lists["dataset_test"]):
         scenes = folder / "test_interventions" / str(entry["class_idx"]) / f"{index:06d}"
         for kept in (kept for size in range(6) for kept in itertools.combinations(sorted(PARTS), size)):
-            colour = [100 * (part in kept) for part in PARTS]
-            pixels = plain([colour[0] + index, colour[1], colour[2]]).copy()
-            pixels[0, 0] = (colour[3], colour[4], 0)
+            color = [100 * (part in kept) for part in PARTS]
+            pixels = plain([color[0] + index, color[1], color[2]]).copy()
+            pixels[0, 0] = (color[3], color[4], 0)
             save(scenes / f"body_{'_'.join(kept)}.png", pixels)
         for i in range(entry["bg_objects"].count(",")):
             save(scenes / "background_interventions" / f"{i}.png", plain([index, 10 + i, 77]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refinecam.bird_parts import BODY_COLOUR, EMPTY_COLOUR, PART_COLOURS, PARTS, SUBSETS, object_colour
+from refinecam.bird_parts import BODY_COLOR, EMPTY_COLOR, PART_COLORS, PARTS, SUBSETS, object_color
 from refinecam.data import FunnyBirdsDataModule
 from refinecam.data.funnybirds import writer
 from refinecam.data.funnybirds.anatomy import VARIANTS
@@ -43,7 +43,7 @@ def map_of(scene):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(3))
 def test_rays_meet_a_solid_where_its_inside_begins(kind, seed):
-    """Against small steps along each ray, and the normal against the distances of the neighbouring rays."""
+    """Against small steps along each ray, and the normal against the distances of the neighboring rays."""
     rng = np.random.default_rng(seed)
     camera = Camera(rng.normal(size=3) * 60, 40)
     frame = np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.uniform(8, 25, 3)
@@ -55,7 +55,7 @@ def test_rays_meet_a_solid_where_its_inside_begins(kind, seed):
     expected = np.full((40, 40), np.inf)
     for row, column in np.ndindex(40, 40):
         points = origin[:, :, 0] + rays[:, row, column, None] * steps
-        within = INSIDE[kind](np.linalg.inv(frame) @ (points - solid.centre[:, None]))
+        within = INSIDE[kind](np.linalg.inv(frame) @ (points - solid.center[:, None]))
         if within.any():
             expected[row, column] = steps[within.argmax()]
     agree = np.isfinite(expected) == np.isfinite(hit.distance)
@@ -76,15 +76,15 @@ def test_rays_meet_a_solid_where_its_inside_begins(kind, seed):
     assert np.median(along[flat]) < 0.05  # and stands on the surface
 
 
-def test_part_map_has_no_other_colours_and_lies_over_the_picture():
-    known = {BODY_COLOUR, EMPTY_COLOUR, *sum(PART_COLOURS.values(), ())}
+def test_part_map_has_no_other_colors_and_lies_over_the_picture():
+    known = {BODY_COLOR, EMPTY_COLOR, *sum(PART_COLORS.values(), ())}
     for entry in entries(6):
         scene = Scene(entry, 128)
         part_map, picture = map_of(scene), shown(scene)
         count = entry["bg_objects"].count(",")
-        found = {tuple(colour) for colour in part_map.reshape(-1, 3).tolist()}
-        assert found <= known | {object_colour(i) for i in range(count)}
-        empty = (part_map == EMPTY_COLOUR).all(2)
+        found = {tuple(color) for color in part_map.reshape(-1, 3).tolist()}
+        assert found <= known | {object_color(i) for i in range(count)}
+        empty = (part_map == EMPTY_COLOR).all(2)
         sky = (picture == (85, 85, 153)).all(2)
         assert (empty | ~sky).all()
         inner = empty[1:-1, 1:-1] & empty[:-2, 1:-1] & empty[2:, 1:-1] & empty[1:-1, :-2] & empty[1:-1, 2:]
@@ -98,8 +98,8 @@ def test_every_variant_of_every_part_can_be_seen_and_differs_from_the_others():
         pictures = []
         for variant in VARIANTS[part]:
             scene = Scene(entry | {f"{part}_{key}": value for key, value in variant.items()}, 96)
-            colours = map_of(scene)
-            assert sum((colours == colour).all(2).sum() for colour in PART_COLOURS[part]) >= 6, (part, variant)
+            colors = map_of(scene)
+            assert sum((colors == color).all(2).sum() for color in PART_COLORS[part]) >= 6, (part, variant)
             pictures.append(shown(scene))
         for i, picture in enumerate(pictures):
             assert all((picture != other).any() for other in pictures[:i]), part
@@ -123,7 +123,7 @@ def test_without_an_object_only_its_pixels_change():
         picture, codes = scene.finish(canvas), (canvas.paint >> 24).reshape(64, FINER, 64, FINER)
         assert len(removals) == entry["bg_objects"].count(",")
         for i, removal in enumerate(removals):
-            there = (codes == CODES.index(object_colour(i))).any((1, 3))
+            there = (codes == CODES.index(object_color(i))).any((1, 3))
             differs = (removal != picture).any(2)
             assert not (differs & ~there).any()
             changed += differs.sum()

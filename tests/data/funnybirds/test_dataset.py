@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
-from refinecam.bird_parts import PART_COLOURS, PARTS, subset_of
+from refinecam.bird_parts import PART_COLORS, PARTS, subset_of
 from refinecam.data import FunnyBirdsDataModule
 from refinecam.data.funnybirds import FunnyBirds
 from refinecam.data.funnybirds.dataset import collate
@@ -30,22 +30,22 @@ def test_values_are_those_of_the_official_reader(folder):
 
 
 @pytest.mark.parametrize("size", [224, 64])
-def test_part_maps_keep_their_colours_and_their_place_when_resized(copied, size):
+def test_part_maps_keep_their_colors_and_their_place_when_resized(copied, size):
     part_map = np.zeros((256, 256, 3), np.uint8)
     squares = [(slice(0, 61), slice(30, 77)), (slice(100, 171), slice(130, 256)), (slice(203, 256), slice(0, 90))]
-    colours = [PART_COLOURS["foot"][1], PART_COLOURS["eye"][0], PART_COLOURS["wing"][0]]
-    for square, colour in zip(squares, colours, strict=True):
-        part_map[square] = colour
+    colors = [PART_COLORS["foot"][1], PART_COLORS["eye"][0], PART_COLORS["wing"][0]]
+    for square, color in zip(squares, colors, strict=True):
+        part_map[square] = color
     for index, square in enumerate(squares):
         image = np.zeros((256, 256, 3), np.uint8)
         image[square] = 255
         save(copied / f"test/{index}/{index:06d}.png", image)
         save(copied / f"test_part_map/{index}/{index:06d}.png", part_map)
-    for sample, colour in zip(FunnyBirds(copied, "test", as_is(size), part_maps=True), colours, strict=True):
+    for sample, color in zip(FunnyBirds(copied, "test", as_is(size), part_maps=True), colors, strict=True):
         pixels = sample["part_map"].permute(1, 2, 0)
         assert pixels.shape == (size, size, 3)
-        assert {tuple(c) for c in pixels.reshape(-1, 3).unique(dim=0).int().tolist()} == {(0, 0, 0), *colours}
-        of_part = (pixels == torch.tensor(colour)).all(2)
+        assert {tuple(c) for c in pixels.reshape(-1, 3).unique(dim=0).int().tolist()} == {(0, 0, 0), *colors}
+        of_part = (pixels == torch.tensor(color)).all(2)
         of_image = sample["image"][0] > 0.5
         for box in (torch.Tensor.amin, torch.Tensor.amax):
             part, white = (box(mask.nonzero(), 0) for mask in (of_part, of_image))
@@ -56,9 +56,9 @@ def test_interventions_are_in_the_order_of_the_parts(folder):
     found = FunnyBirds(folder, "test", as_is(), part_maps=True, interventions=True)[2]
     assert found["subsets"].shape == (32, 3, SIZE, SIZE)
     for subset, scene in enumerate(found["subsets"]):
-        colour = [100 * (subset >> place & 1) for place in range(5)]
-        assert (scene[:, 5, 5] * 255).round().int().tolist() == [colour[0] + 2, colour[1], colour[2]]
-        assert (scene[:2, 0, 0] * 255).round().int().tolist() == colour[3:]
+        color = [100 * (subset >> place & 1) for place in range(5)]
+        assert (scene[:, 5, 5] * 255).round().int().tolist() == [color[0] + 2, color[1], color[2]]
+        assert (scene[:2, 0, 0] * 255).round().int().tolist() == color[3:]
     named = Image.open(folder / "test_interventions/2/000002/body_beak_wing.png")
     assert torch.equal(found["subsets"][subset_of(["beak", "wing"])], to_tensor(named)[:3])
     assert (found["removals"][:, :, 7, 7] * 255).round().int().tolist() == [[2, 10, 77], [2, 11, 77], [2, 12, 77]]
@@ -91,7 +91,7 @@ def test_original_images():
         for scene, part_map in zip(batch["subsets"], batch["part_map"], strict=True):
             changed = torch.stack([(scene[31] != scene[31 - (1 << place)]).any(0) for place in range(5)])
             for place, part in enumerate(PARTS):
-                sides = [(part_map == torch.tensor(c)[:, None, None]).all(0) for c in PART_COLOURS[part]]
+                sides = [(part_map == torch.tensor(c)[:, None, None]).all(0) for c in PART_COLORS[part]]
                 of_part = torch.stack(sides).any(0)
                 if of_part.sum() > 9:  # of all parts, it is this one that is no longer there without it
                     shares = changed[:, of_part].float().mean(1)

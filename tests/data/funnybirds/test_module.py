@@ -58,8 +58,8 @@ def test_fewer_images_are_spread_over_the_classes(folder):
     assert len(few.datasets["test"]) == 2
 
 
-def test_normalisation_and_size(folder):
-    found = [FunnyBirdsDataModule(folder=str(folder), image_size=None, normalise=normalise) for normalise in (0, 1)]
+def test_normalization_and_size(folder):
+    found = [FunnyBirdsDataModule(folder=str(folder), image_size=None, normalize=normalize) for normalize in (0, 1)]
     own = JointTransform.for_backbone("resnet18")
     assert [module.transform.canvas for module in found] == [own.image_size] * 2  # nothing is cropped
     assert [module.transform.image_size for module in found] == [own.image_size] * 2
