@@ -1,6 +1,7 @@
 """How often the classifier is right, for which images, and whether it looks at the right thing."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from math import nan, sqrt
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ class AccuracyRow(NamedTuple):
     """Accuracy over a group of images.
 
     Attributes:
+        style: of the shapes, where there are several; otherwise empty.
         group: of rows.
         name: of the row in its group.
         images: how many; 0 where there were too few to tell.
@@ -27,6 +29,7 @@ class AccuracyRow(NamedTuple):
         high: greatest, likewise.
     """
 
+    style: str
     group: str
     name: str
     images: int
@@ -41,7 +44,11 @@ class AccuracyRow(NamedTuple):
 
 
 def prediction_rows(
-    batch: Mapping[str, Any], predicted: Tensor, controls: Mapping[str, Tensor], bands: Sequence[tuple[float, float]]
+    batch: Mapping[str, Any],
+    predicted: Tensor,
+    controls: Mapping[str, Tensor],
+    bands: Sequence[tuple[float, float]],
+    styles: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """One row an image: index, label, predicted class, size band, predictions for controls, factors.
 
@@ -50,10 +57,13 @@ def prediction_rows(
         predicted: classes predicted for the images, shape (N,).
         controls: classes predicted for each control, by name.
         bands: the (low, high) that ``band`` counts.
+        styles: the names that ``style`` counts.
     """
     columns = {"index": batch["index"].tolist(), "label": batch["label"].tolist(), "predicted": predicted.tolist()}
     if bands and "band" in batch:
         columns["band"] = ["{:g}-{:g} px".format(*bands[band]) for band in batch["band"].tolist()]
+    if styles and "style" in batch:
+        columns["style"] = [styles[style] for style in batch["style"].tolist()]
     columns |= {f"{CONTROL}{name}": classes.tolist() for name, classes in controls.items()}
     columns |= {f"{FACTOR}{name}": values.tolist() for name, values in batch.get("factors", {}).items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -66,6 +76,8 @@ def accuracy_rows(
     least: tuple[float, float] | None = None,
 ) -> list[AccuracyRow]:
     """Accuracy over all images, by size band and by class, and every check of what the classifier looks at.
+
+    Images of several styles have such rows for each style.
 
     A control is as expected if its accuracy is within three standard errors of chance, or within two points of the
     images' own accuracy. A factor must not tell the label: for the second half of the images it is told from the 25
@@ -80,6 +92,12 @@ def accuracy_rows(
         expected: for each control ``"chance"`` or ``"same"``.
         least: accuracy to expect of all images, and of the smallest size band, where there are several.
     """
+    if "style" in predictions and predictions["style"].nunique() > 1:
+        return [
+            row._replace(style=str(style))
+            for style, of_style in predictions.groupby("style", sort=False)
+            for row in accuracy_rows(of_style.reset_index(drop=True), classes, expected, least)
+        ]
     label = predictions["label"].to_numpy()
     right = label == predictions["predicted"].to_numpy()
     half = len(label) // 2
@@ -107,7 +125,7 @@ def accuracy_rows(
         elif column.startswith(FACTOR):
             name = column.removeprefix(FACTOR)
             if not judged:
-                rows.append(AccuracyRow("told from", name, 0, nan, None, None))
+                rows.append(AccuracyRow("", "told from", name, 0, nan, None, None))
                 continue
             told = nearest_neighbors(np.array(values.tolist()), label, half) == label[half:]
             rows.append(_row("told from", name, told, (0, chance + _three_errors(chance, len(told)))))
@@ -141,19 +159,26 @@ def accuracy_data(rows: Sequence[AccuracyRow]) -> pd.DataFrame:
 
 def accuracy_markdown(rows: Sequence[AccuracyRow]) -> str:
     """The rows for people."""
+    lines = []
+    for style, of_style in groupby(rows, lambda row: row.style):
+        lines += [*([f"{style} shapes:".capitalize(), ""] if style else []), *_accuracy_table(list(of_style)), ""]
+    if rows[0].images < 2 * NEIGHBORS and any(row.group == "control" for row in rows):
+        lines += [f"Fewer than {2 * NEIGHBORS} images are too few to say whether a control is as expected."]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _accuracy_table(rows: Sequence[AccuracyRow]) -> list[str]:
     lines = ["| | | images | accuracy | expected | |", "|---|---|---|---|---|---|"]
     for row in rows:
         verdict = {None: "", True: "yes", False: "**no**"}[row.as_expected]
         expected = "" if row.low is None else f"{row.low:.1%} to {row.high:.1%}"
         accuracy = f"{row.accuracy:.1%}" if row.images else f"needs {2 * NEIGHBORS} images"
         lines.append(f"| {row.group} | {row.name} | {row.images} | {accuracy} | {expected} | {verdict} |")
-    if rows[0].images < 2 * NEIGHBORS and any(row.group == "control" for row in rows):
-        lines += ["", f"Fewer than {2 * NEIGHBORS} images are too few to say whether a control is as expected."]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _row(group: str, name: str, right: NDArray[np.bool_], limits: tuple[float, float] | None = None) -> AccuracyRow:
-    return AccuracyRow(group, name, len(right), float(right.mean()), *(limits or (None, None)))
+    return AccuracyRow("", group, name, len(right), float(right.mean()), *(limits or (None, None)))
 
 
 def _at_least(share: float | None, count: int) -> tuple[float, float] | None:

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import pandas as pd
 import torch
 from torch import Tensor
 
 from refinecam.attribution import AttributionMethod, parse_methods
+from refinecam.data.shapes.drawing import STYLES
 from refinecam.data.transforms import shown_colors
 from refinecam.errors import InputError, check_counts, check_not_negative, check_range
 from refinecam.evaluation.accuracy import accuracy_rows, prediction_rows
@@ -163,8 +165,8 @@ class Evaluator(L.LightningModule):
         confidence = logits.float().softmax(1).gather(1, targets[:, None]).squeeze(1)
         controls = {name: self.network(images).argmax(1) for name, images in batch.get("controls", {}).items()}
         part = f"rank{self.trainer.global_rank:03d}-{batch_idx:06d}"
-        bands = getattr(self._data, "bands", ())
-        self.results.add_rows("predictions", part, prediction_rows(batch, predicted, controls, bands))
+        bands, styles = getattr(self._data, "bands", ()), STYLES if "style" in batch else ()
+        self.results.add_rows("predictions", part, prediction_rows(batch, predicted, controls, bands, styles))
         rows: list[dict[str, Any]] = []
         bird_rows: list[dict[str, Any]] = []
         maps: dict[str, Tensor] = {}
@@ -222,7 +224,7 @@ class Evaluator(L.LightningModule):
             expected = getattr(self._data, "expected_of_controls", {})
             least = getattr(self._data, "least_accuracy", None)
             found = accuracy_rows(predictions, [str(name) for name in classes], expected, least)
-            heading = f"{self._evaluated()}: {len(predictions)} images, accuracy {found[0].accuracy:.1%}"
+            heading = f"{self._evaluated()}: {len(predictions)} images, accuracy {_accuracy(predictions):.1%}"
             if rows:
                 heading += f", {self._scoring(rows[0].summary.skipped)}"
             loggers = self.trainer.loggers
@@ -268,6 +270,10 @@ class Evaluator(L.LightningModule):
             if "mask" in batch:
                 content["mask"] = batch["mask"][i].cpu()
             self.results.add_maps(int(batch["index"][i]), content)
+
+
+def _accuracy(predictions: pd.DataFrame) -> float:
+    return float((predictions["label"] == predictions["predicted"]).mean())
 
 
 def _rows(

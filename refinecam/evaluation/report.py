@@ -61,7 +61,7 @@ def write_report(
     accuracy_data(accuracy).to_csv(results.folder / "accuracy.csv", index=False)
     texts = {"accuracy": f"{heading}\n\n{accuracy_markdown(accuracy)}"}
     told = [row for row in accuracy if row.images]  # the others have no accuracy to log
-    values = {f"accuracy/{' '.join(filter(None, (row.group, row.name)))}": row.accuracy for row in told}
+    values = {f"accuracy/{' '.join(filter(None, (row.style, row.group, row.name)))}": row.accuracy for row in told}
     figure = None
     if rows:
         warn_of_unscored(rows)

@@ -11,9 +11,9 @@ import cv2
 import torch
 
 from refinecam.data import JointTransform, ShapesDataset
-from refinecam.data.backgrounds import Backgrounds
 from refinecam.data.funnybirds.writer import draw_classes, draw_entry, write_sample
-from refinecam.data.scenes import crowd_scene
+from refinecam.data.shapes.backgrounds import Backgrounds
+from refinecam.data.shapes.scenes import crowd_scene
 from refinecam.seeding import generator
 from tests.benchmarks.timing import take_turns
 

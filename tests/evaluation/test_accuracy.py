@@ -111,10 +111,22 @@ def test_a_factor_without_information_is_rarely_blamed():
 def test_written_forms(predictions):
     rows = accuracy_rows(predictions, ["a", "b", "c"], {"removed": "chance"})
     data = accuracy_data(rows)
-    assert data.columns.tolist() == ["group", "name", "images", "accuracy", "low", "high", "as_expected"]
+    assert data.columns.tolist() == ["style", "group", "name", "images", "accuracy", "low", "high", "as_expected"]
     text = accuracy_markdown(rows)
     assert "| all |  | 600 | 95.0% |  |  |" in text
     assert "| told from | color | 300 | 100.0% | 0.0% to 41.5% | **no** |" in text
+
+
+def test_each_style_has_rows_of_its_own(predictions):
+    styles = np.where(predictions["index"] % 2 == 0, "varied", "paper")
+    rows = accuracy_rows(predictions.assign(style=styles), ["a", "b", "c"], {})
+    for style in ("varied", "paper"):
+        alone = accuracy_rows(predictions[styles == style].reset_index(drop=True), ["a", "b", "c"], {})
+        assert [row._replace(style="") for row in rows if row.style == style] == alone
+    text = accuracy_markdown(rows)
+    assert text.index("Varied shapes:") < text.index("Paper shapes:")
+    one = accuracy_rows(predictions.assign(style="paper"), ["a", "b", "c"], {})
+    assert {row.style for row in one} == {""}
 
 
 def test_too_few_images_for_a_factor_are_said(predictions):

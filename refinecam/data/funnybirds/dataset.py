@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from refinecam.bird_parts import PARTS, SUBSETS, intervention_name
-from refinecam.data.folder import read_rgb
+from refinecam.data.pictures import read_rgb
 from refinecam.data.transforms import JointTransform
 from refinecam.errors import InputError
 

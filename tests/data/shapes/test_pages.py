@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refinecam.data.folder import page_of, read_rgb, read_splits
+from refinecam.data.pictures import read_rgb
+from refinecam.data.shapes.pages import page_of, read_splits
 
 
 def contents(pictures):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from refinecam.data.scenes import crowd_scene
+from refinecam.data.shapes.scenes import crowd_scene
 from refinecam.seeding import generator
 
 

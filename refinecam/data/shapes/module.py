@@ -1,18 +1,19 @@
 """LightningDataModule of the shapes."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from warnings import warn
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
-from refinecam.data.backgrounds import Backgrounds, Image
-from refinecam.data.folder import SPLITS, read_splits
 from refinecam.data.sampling import evaluation_loader, training_loader
-from refinecam.data.scenes import CrowdScenes
-from refinecam.data.shapes import BANDS, CLASSES, CONTROLS, LEAST_ACCURACY, Bands, ShapesDataset
+from refinecam.data.shapes.backgrounds import Backgrounds, Image
+from refinecam.data.shapes.dataset import CONTROLS, LEAST_ACCURACY, ShapesDataset
+from refinecam.data.shapes.drawing import BANDS, CANVAS, CLASSES, STYLES, Bands, Style
+from refinecam.data.shapes.pages import SPLITS, read_splits
+from refinecam.data.shapes.scenes import CrowdScenes
 from refinecam.data.transforms import JointTransform
 from refinecam.errors import InputError, check_counts, check_not_negative
 from refinecam.network import takes_any_size
@@ -29,7 +30,7 @@ class CropStage:
         crop: side in pixels of the square views, in which a shape lies anywhere, up to the border; in the whole images
             that follow, even of the same size, it keeps the distance from the border that the largest shape needs.
         epochs: how long it lasts.
-        fill: scale every shape to between 0.5 and 0.9 of the view; otherwise only those that are larger than 0.9 of it.
+        fill: scale every shape so that it can reach over 0.5 to 0.9 of the view; otherwise only too large ones.
         train_size: samples an epoch; null for the data module's.
         bands: size bands; null for the data module's. One that is listed twice is drawn twice as often.
     """
@@ -57,8 +58,10 @@ class ShapesDataModule(L.LightningDataModule):
         test_size: test samples.
         batch_size: samples a batch, of each process.
         num_workers: processes that draw samples, for each loader.
+        style: ``varied`` shapes; ``paper``, drawn as the paper's public code does; or, to test a network, ``both``: as
+            many test samples of each.
         bands: (low, high) of each size band, in pixels at a 256 px canvas, in which an image of 224 px is the middle of
-            236 to 256 px, by the backbone; null for [[80, 100], [40, 50], [20, 25]].
+            236 to 256 px, by the backbone; null for [[80, 100], [40, 50], [20, 25]], which are the paper's.
         scenes: number of procedural scenes for training.
         held_out_scenes: number of them for validation, and again for the test.
         imputed: share of backgrounds with regions imputed like ROAD's.
@@ -83,6 +86,7 @@ class ShapesDataModule(L.LightningDataModule):
         test_size: int = 600,
         batch_size: int = 32,
         num_workers: int = 0,
+        style: Literal["varied", "paper", "both"] = "varied",
         bands: list[tuple[float, float]] | None = None,
         scenes: int = 128,
         held_out_scenes: int = 64,
@@ -119,7 +123,7 @@ class ShapesDataModule(L.LightningDataModule):
         self.imputed, self.augment, self.seed = imputed, augment, seed
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
         self.batch_size, self.num_workers, self.controls = batch_size, num_workers, controls
-        self.bands = _as_bands(bands) or BANDS
+        self.style, self.bands = style, _as_bands(bands) or BANDS
         self.curriculum = tuple(curriculum or ())
         self.pictures: dict[str, dict[str, list[Image]]] = {}
         self.banks: dict[str, list[Backgrounds]] = {}
@@ -131,8 +135,11 @@ class ShapesDataModule(L.LightningDataModule):
                 "curriculum: crops change between epochs; add --trainer.reload_dataloaders_every_n_epochs 1"
             )
         # What does not fit is found before backgrounds are drawn, which takes minutes.
-        ShapesDataset([], self.transform, "test", 1, self.seed, self.bands)
+        for style in self.styles:
+            ShapesDataset([], self.transform, "test", 1, self.seed, style, self.bands)
         if stage == "fit":
+            if self.style == "both":
+                raise InputError("style: both is for tests; train on varied shapes, or on the paper's")
             self._check_curriculum()
         for source in self.sources:
             if source != PROCEDURAL and source not in self.pictures:
@@ -146,7 +153,8 @@ class ShapesDataModule(L.LightningDataModule):
         procedural = source == PROCEDURAL
         pictures = CrowdScenes(self.scenes[split], self.seed, split) if procedural else self.pictures[source][split]
         augment = self.augment and split == "train"
-        return Backgrounds(pictures, self.transform.canvas, self.imputed, seed=self.seed, split=split, augment=augment)
+        canvas = self.transform.canvas if self.style == "varied" else max(self.transform.canvas, CANVAS)
+        return Backgrounds(pictures, canvas, self.imputed, seed=self.seed, split=split, augment=augment)
 
     def _check_curriculum(self) -> None:
         """Find what is wrong with a later stage before the first one has cost its time."""
@@ -169,16 +177,26 @@ class ShapesDataModule(L.LightningDataModule):
     @property
     def title(self) -> str:
         """What the images are, for tables."""
-        return f"shapes on {' and '.join(self.sources)} backgrounds, seed {self.seed}"
+        drawn = "" if self.style == "varied" else "paper-style " if self.style == "paper" else "varied and paper-style "
+        return f"{drawn}shapes on {' and '.join(self.sources)} backgrounds, seed {self.seed}"
 
-    def dataset(self, split: str) -> ShapesDataset:
+    @property
+    def styles(self) -> tuple[Style, ...]:
+        """The styles of the test samples, in their order."""
+        return STYLES if self.style == "both" else (self.style,)
+
+    def dataset(self, split: str) -> ShapesDataset | ConcatDataset:
         """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
         if split not in SPLITS:
             raise InputError(f"split: expected one of {SPLITS}, got {split!r}")
-        controls = self.controls and split == "test"
-        return ShapesDataset(
-            self._prepared(split), self.transform, split, self.sizes[split], self.seed, self.bands, controls=controls
-        )
+        controls, size, banks = self.controls and split == "test", self.sizes[split], self._prepared(split)
+        found = [
+            ShapesDataset(
+                banks, self.transform, split, size, self.seed, style, self.bands, offset=i * size, controls=controls
+            )
+            for i, style in enumerate(self.styles)
+        ]
+        return found[0] if len(found) == 1 else ConcatDataset(found)
 
     def _prepared(self, split: str) -> list[Backgrounds]:
         if split not in self.banks:
@@ -202,7 +220,10 @@ class ShapesDataModule(L.LightningDataModule):
         else:
             size, crop, fill, bands = self.sizes["train"], None, False, self.bands
         offset += epoch * size
-        return ShapesDataset(banks, self.transform, "train", size, self.seed, bands, offset, crop, fill, as_bytes=True)
+        (style,) = self.styles
+        return ShapesDataset(
+            banks, self.transform, "train", size, self.seed, style, bands, offset, crop, fill, as_bytes=True
+        )
 
     def train_dataloader(self) -> DataLoader:
         """New samples for the current epoch, if loaders are reloaded with every epoch.

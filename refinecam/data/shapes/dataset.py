@@ -4,75 +4,67 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from refinecam.data.backgrounds import Backgrounds, Image
+from refinecam.data.shapes.backgrounds import Backgrounds, Image
+from refinecam.data.shapes.drawing import (
+    BANDS,
+    CANVAS,
+    CLASSES,
+    REACH,
+    STYLES,
+    Bands,
+    Shape,
+    Style,
+    paper_mask,
+    paper_shape,
+    varied_factors,
+    varied_mask,
+)
 from refinecam.data.transforms import JointTransform
 from refinecam.errors import InputError
 from refinecam.seeding import generator
 
-CLASSES = (
-    "circle, filled",
-    "circle, empty",
-    "square, filled",
-    "square, empty",
-    "triangle, filled",
-    "triangle, empty",
-)
-CANVAS = 256
-"""The canvas, in pixels, that sizes are given for."""
-Bands = tuple[tuple[float, float], ...]
-BANDS: Bands = ((80, 100), (40, 50), (20, 25))
 SMALLEST = 3.7
-"""Pixels of diameter below which nothing may be left of an empty triangle."""
+"""Pixels of size below which nothing may be left of an empty triangle."""
 VISIBLE = 48
 """Steps of 256, in one channel at least, by which a shape's color differs from what it covers."""
-SUBPIXEL = 4
 CONTROLS = {"shape removed": "chance", "other background": "same", "gray background": "same"}
 """Images that tell whether a network looks at the shape, with the accuracy to expect: chance, or that of the images."""
 LEAST_ACCURACY = (0.99, 0.975)
 """Of all images, and of the smallest band: only of a network that tells them, the shape is the explanation."""
 
 
-@dataclass(frozen=True)
-class Drawing:
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Shape):
     """What one index of the data set is, before the transform.
 
     Attributes:
         image: uint8 RGB, shape (canvas, canvas, 3).
         mask: uint8 in {0, 1}, shape (canvas, canvas, 1), 1 exactly where the shape was painted.
-        label: index into :data:`CLASSES`.
-        band: index of the size band.
         background: the image before the shape was painted on it.
         color: of the shape.
-        center: of the shape, (x, y) in pixels of the canvas.
-        size: diameter in pixels of the circle through the shape's corners.
     """
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
-    label: int
-    band: int
     background: NDArray[np.uint8]
     color: tuple[int, int, int]
-    center: tuple[float, float]
-    size: float
 
 
-def visible_color(rng: np.random.Generator, covered: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """Draw colors until one hides in at most a quarter of the covered pixels, shape (K, 3).
+def visible_color(rng: np.random.Generator, *regions: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Draw colors until one hides in at most a quarter of the pixels of each region, shape (K, 3).
 
     To hide is to differ by less than :data:`VISIBLE` in every channel. A color hides in a given pixel with a
-    probability of at most 5.1%, so at most 21% of the draws are repeated, whatever is covered.
+    probability of at most 5.1%, so of two regions at most 41% of the draws are repeated, whatever is covered.
     """
     while True:
         color = rng.integers(0, 256, 3)
-        hidden = (np.abs(covered.astype(np.int16) - color) < VISIBLE).all(1)
-        if hidden.mean() <= 0.25:
+        hidden = [(np.abs(region.astype(np.int16) - color) < VISIBLE).all(1) for region in regions]
+        if all(pixels.mean() <= 0.25 for pixels in hidden if len(pixels)):
             red, green, blue = color.tolist()
             return red, green, blue
 
@@ -80,11 +72,15 @@ def visible_color(rng: np.random.Generator, covered: NDArray[np.uint8]) -> tuple
 class ShapesDataset(Dataset):
     """Six balanced classes: circle, square and triangle, filled and empty, one shape in each image.
 
-    Label, color, size, rotation, place and background come from independent random streams, each seeded by
-    (seed, split, index): no factor tells another, and a sample is the same for any order and any worker. Place does
-    not depend on size: every shape keeps the distance from the border that the largest needs. The color is the first
-    of its stream that can be told from what the shape covers (:func:`visible_color`): what cannot be seen is no
-    ground truth.
+    Label, size, place, rotation, wall, corners, a triangle's proportions, color and background come from independent
+    random streams, each seeded by (seed, split, index): no factor predicts another, and a sample is the same for any
+    order and any worker. Place does not depend on size: every shape keeps the distance from the border that the largest
+    needs. The color is the first of its stream that can be told from what the shape covers, its wall and the hole of an
+    empty one (:func:`visible_color`): what cannot be seen is no ground truth. Whether a shape is filled does not enter
+    into that.
+
+    ``style="paper"`` draws as the paper's public code does, in any color, :func:`.drawing.paper_shape`; but its label
+    has a stream of its own.
 
     Args:
         backgrounds: banks of background views, each drawn from equally often.
@@ -92,10 +88,11 @@ class ShapesDataset(Dataset):
         split: ``"train"``, ``"val"`` or ``"test"``.
         size: number of samples.
         seed: seed of the whole data set.
-        bands: (low, high) of each size band: diameters, on a canvas of 256 px, of the circle through the corners.
+        style: ``"varied"`` or ``"paper"``, whose sizes are the default bands.
+        bands: (low, high) of each size band, on a canvas of 256 px.
         offset: index of the first sample; epochs of training take successive stretches of an endless data set.
-        crop: side of a square view around the shape, for a training curriculum; shapes larger than 0.9 of
-            it are scaled to between 0.5 and 0.9 of it. The transform then only normalizes.
+        crop: side of a square view around the shape, for a training curriculum; those that may reach over more than
+            0.9 of it are scaled to between 0.5 and 0.9 of it. The transform then only normalizes.
         fill: scale every shape so.
         as_bytes: leave images and masks in uint8, for :meth:`JointTransform.normalize` to finish on their device.
         controls: add to each sample its :data:`CONTROLS`, dict of images (3, S, S), and its ``factors``: what must not
@@ -109,6 +106,7 @@ class ShapesDataset(Dataset):
         split: str,
         size: int,
         seed: int = 0,
+        style: Style = "varied",
         bands: Bands = BANDS,
         offset: int = 0,
         crop: int | None = None,
@@ -116,37 +114,37 @@ class ShapesDataset(Dataset):
         as_bytes: bool = False,
         controls: bool = False,
     ) -> None:
-        self.backgrounds, self.split, self.size = backgrounds, split, size
+        self.backgrounds, self.split, self.size, self.style = backgrounds, split, size, style
         self.as_bytes, self.controls = as_bytes, controls
         self.seed, self.bands, self.offset, self.crop, self.fill = seed, bands, offset, crop, fill
         self.transform = transform
+        self.canvas = CANVAS if style == "paper" else transform.canvas
+        if style == "paper" and (crop is not None or bands != BANDS):
+            raise InputError("style: paper has the paper's own sizes and whole images; take varied for bands and crops")
         if controls and len({id(picture) for bank in backgrounds for picture in bank.pictures}) < 2:
             raise InputError(
                 f"controls: another background needs at least 2 pictures in the {split} split, there is 1; add "
                 "pictures, or use --data.controls false"
             )
         self.scale = transform.canvas / CANVAS
-        self.margin = max(high for _, high in bands) / 2 * self.scale + 1
+        self.margin = REACH * max(high for _, high in bands) * self.scale + 1
         if crop is not None:
             if not 0 < crop <= transform.canvas:
                 raise InputError(
                     f"crop: expected 1 to {transform.canvas} pixels, the canvas that views are cut from, got {crop}"
                 )
-            self.transform = JointTransform(crop, crop, transform.mean, transform.std)
+            self.canvas, self.transform = crop, JointTransform(crop, crop, transform.mean, transform.std)
         elif 2 * self.margin >= transform.image_size:
             largest = max(high for _, high in bands)
             raise InputError(
-                f"bands: shapes of {largest:g} px, on a canvas of {CANVAS} px, have {largest * self.scale:.0f} px in "
+                f"bands: shapes of {largest:g} px, on a canvas of {CANVAS} px, reach over {2 * self.margin:.0f} px of "
                 f"images of {transform.image_size} px, into which they do not fit; give smaller ones"
             )
-
         smallest = min(low for low, _ in bands) * self.scale
-        smallest = smallest if crop is None else crop / 2 if fill else min(smallest, crop / 2)
+        smallest = smallest if crop is None else self._filling(0.5) if fill else min(smallest, self._filling(0.5))
         if smallest < SMALLEST:
-            name = "bands" if crop is None or smallest < crop / 2 else "crop"
-            raise InputError(
-                f"{name}: shapes of {smallest:.3g} px are not to be told apart, only from {SMALLEST} px on"
-            )
+            name = "bands" if crop is None or smallest < self._filling(0.5) else "crop"
+            raise InputError(f"{name}: classes of shapes of {smallest:.3g} px look alike; give at least {SMALLEST} px")
 
     def __len__(self) -> int:
         return self.size
@@ -155,27 +153,43 @@ class ShapesDataset(Dataset):
         """Draw a sample by its index, counted from the start of the endless data set."""
         block, place_in_block = divmod(index, len(CLASSES))
         label = int(self._rng("label", block).permutation(len(CLASSES))[place_in_block])
+        _, background = self._background("background", index)
+        color_rng = self._rng("color", index)
+        if self.style == "paper":
+            shape = paper_shape(lambda factor: self._rng(factor, index), label)
+            mask = paper_mask(shape, self.canvas)
+            red, green, blue = color_rng.integers(0, 256, 3).tolist()
+        else:
+            shape = self._varied(label, index)
+            mask, hole = varied_mask(shape, self.canvas)
+            reach = REACH * shape.size + 2
+            box = tuple(slice(max(0, int(at - reach)), int(at + reach) + 1) for at in shape.center[::-1])
+            inside = hole[box] == 1
+            wall = (mask[box] == 1) & ~inside
+            red, green, blue = visible_color(color_rng, *(background[box][region] for region in (wall, inside)))
+        image = background.copy()
+        image[mask == 1] = red, green, blue
+        return Drawing(
+            **vars(shape), image=image, mask=mask[..., None], background=background, color=(red, green, blue)
+        )
+
+    def _varied(self, label: int, index: int) -> Shape:
         rng = self._rng("size", index)
         band = int(rng.integers(len(self.bands)))
-        size = float(rng.uniform(*self.bands[band])) * self.scale
-        rotation = float(self._rng("rotation", index).uniform(0, 2 * np.pi))
-        shares = self._rng("place", index).random(2)
-        canvas = self.transform.canvas
-        margin = self.margin
+        size, margin = float(rng.uniform(*self.bands[band])) * self.scale, self.margin
         if self.crop is not None:
-            if self.fill or size > 0.9 * self.crop:
-                size = float(self._rng("crop", index).uniform(0.5, 0.9)) * self.crop
-            margin = size / 2 + 1
-        border = (canvas - self.transform.image_size) / 2
-        low, high = border + margin, canvas - 1 - border - margin
-        x, y = (low + shares * (high - low)).tolist()
-        _, background = self._background("background", index)
-        mask = shape_mask(label, (x, y), size, rotation, canvas)
-        around = tuple(slice(max(0, int(at - size / 2) - 2), int(at + size / 2) + 3) for at in (y, x))
-        image, shape = background.copy(), mask[around] == 1
-        color = visible_color(self._rng("color", index), background[around][shape])
-        image[around][shape] = color
-        return Drawing(image, mask[..., None], label, band, background, color, (x, y), size)
+            if self.fill or size > self._filling(0.9):
+                size = float(self._rng("crop", index).uniform(self._filling(0.5), self._filling(0.9)))
+            margin = REACH * size + 1
+        border = (self.canvas - self.transform.image_size) / 2
+        low, high = border + margin, self.canvas - 1 - border - margin
+        x, y = (low + self._rng("place", index).random(2) * (high - low)).tolist()
+        factors = varied_factors(lambda factor: self._rng(factor, index), size)
+        return Shape(label=label, band=band, center=(x, y), size=size, **factors)
+
+    def _filling(self, share: float) -> float:
+        """Size of a shape that can reach over this share of the view."""
+        return share * (self.crop or self.canvas) / (2 * REACH)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         if not 0 <= position < self.size:
@@ -185,6 +199,7 @@ class ShapesDataset(Dataset):
         transform = self.transform.as_bytes if self.as_bytes else self.transform
         sample = transform(drawing.image, drawing.mask)
         named = {**sample, "label": drawing.label, "index": index, "band": drawing.band}
+        named["style"] = STYLES.index(self.style)
         return {**named, **self._controls(drawing, index)} if self.controls else named
 
     def _controls(self, drawing: Drawing, index: int) -> dict[str, Any]:
@@ -207,37 +222,7 @@ class ShapesDataset(Dataset):
             bank = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
             pick = int(rng.integers(len(bank.pictures)))
             if bank.pictures[pick] is not other_than:
-                return bank.pictures[pick], bank.view(rng, self.transform.canvas, pick)
+                return bank.pictures[pick], bank.view(rng, self.canvas, pick)
 
     def _rng(self, factor: str, index: int) -> np.random.Generator:
         return generator(self.seed, f"{self.split}/{factor}", index)
-
-
-def shape_mask(label: int, center: tuple[float, float], size: float, rotation: float, canvas: int) -> NDArray[np.uint8]:
-    """Pixels of one shape, not anti-aliased.
-
-    Args:
-        label: index into :data:`CLASSES`.
-        center: (x, y) in pixels.
-        size: diameter in pixels of the circle through the corners.
-        rotation: in radians.
-        canvas: side of the square mask.
-
-    Returns:
-        uint8 in {0, 1}, shape (canvas, canvas).
-    """
-    corners, empty = (64, 4, 3)[label // 2], label % 2 == 1
-    angles = rotation + 2 * np.pi * np.arange(corners) / corners
-    directions = np.stack([np.cos(angles), np.sin(angles)], 1)
-    mask = np.zeros((canvas, canvas), np.uint8)
-
-    def fill(radius: float, value: int) -> None:
-        points = np.round((np.array(center) + radius * directions) * 2**SUBPIXEL).astype(np.int32)
-        cv2.fillPoly(mask, [points], value, shift=SUBPIXEL)
-
-    fill(size / 2, 1)
-    if empty:
-        wall = max(2.0, 0.08 * size)
-        inner = size / 2 - wall / np.cos(np.pi / corners)
-        fill(max(inner, 1.0), 0)
-    return mask

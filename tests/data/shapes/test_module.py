@@ -9,7 +9,7 @@ import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from refinecam.data import CropStage, ShapesDataModule
-from refinecam.data.shapes import BANDS, ShapesDataset
+from refinecam.data.shapes.dataset import BANDS, ShapesDataset
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,20 @@ def test_controls_are_in_test_batches_only():
     )
 
 
+def test_both_styles_are_tested_one_after_the_other_and_not_trained_on():
+    few = {"image_size": 224, "test_size": 6, "batch_size": 12, "scenes": 2, "held_out_scenes": 2, "imputed": 0.0}
+    module = ShapesDataModule(style="both", **few)
+    module.setup("test")
+    (batch,) = module.test_dataloader()
+    assert batch["index"].tolist() == list(range(12))
+    assert batch["style"].tolist() == [0] * 6 + [1] * 6
+    alone = ShapesDataModule(style="paper", **{**few, "test_size": 12})
+    alone.setup("test")
+    assert torch.equal(batch["image"][6:], torch.stack([alone.dataset("test")[i]["image"] for i in range(6, 12)]))
+    with pytest.raises(ValueError, match="style: both is for tests"):
+        module.setup("fit")
+
+
 def test_a_curriculum_without_whole_images_is_warned_about(module, monkeypatch):
     module.trainer = L.Trainer(max_epochs=3, logger=False, enable_checkpointing=False)
     with pytest.warns(UserWarning, match="no whole image will be trained on"):
@@ -157,9 +171,9 @@ def test_bad_options(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bands": ((1, 2),)}, "bands: shapes of 0.199 px are not to be told apart, only from 3.7 px on"),
-        ({"crop": 6, "fill": True}, "crop: shapes of 3 px are not to be told apart"),
-        ({"crop": 6}, "crop: shapes of 3 px"),
+        ({"bands": ((1, 2),)}, "bands: .*0.199 px.* at least 3.7 px"),
+        ({"crop": 6, "fill": True}, "crop: .*2.1 px"),
+        ({"crop": 6}, "crop: .*2.1 px"),
     ],
 )
 def test_shapes_that_are_too_small_to_draw(options, message, module):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from refinecam.data import backgrounds
-from refinecam.data.backgrounds import Backgrounds, impute_regions, perlin, turn_and_zoom
-from refinecam.data.scenes import CrowdScenes, crowd_scene
+from refinecam.data.shapes import backgrounds
+from refinecam.data.shapes.backgrounds import Backgrounds, impute_regions, perlin, turn_and_zoom
+from refinecam.data.shapes.scenes import CrowdScenes, crowd_scene
 from refinecam.seeding import generator
 
 

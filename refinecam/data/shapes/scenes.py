@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from refinecam.data.backgrounds import Image
+from refinecam.data.shapes.backgrounds import Image
 from refinecam.seeding import generator
 
 SCENE_SIZE = 256
