@@ -33,7 +33,7 @@ def train_args(folder):
         *("--trainer.accelerator", "cpu", "--model.image_size", "64"),
         *DATA,
         *("--data.train_size", "24", "--data.val_size", "9", "--data.test_size", "9", "--data.batch_size", "8"),
-        *("--data.curriculum", '[{"crop": 32, "epochs": 1, "fill": true}]'),
+        *("--data.curriculum", '[{"crop": 32, "share": 0.5, "fill": true}]'),
         *("--trainer.max_epochs", "2", "--trainer.check_val_every_n_epoch", "1", "--trainer.log_every_n_steps", "1"),
         *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
         *("--pictures.images", "3", "--checkpoint.dirpath", str(folder / "weights")),

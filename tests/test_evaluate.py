@@ -75,16 +75,18 @@ def test_the_classifier_alone(trained, tmp_path, capsys):
     assert "| size | 20-25 px |" in printed
     assert "predictions.parquet, accuracy.csv, accuracy.md, TensorBoard logs" in printed  # what this run wrote
     predictions = pd.read_parquet(tmp_path / "predictions.parquet")
-    assert predictions["index"].tolist() == list(range(60))
-    table = pd.read_csv(tmp_path / "accuracy.csv", keep_default_na=False).set_index(["group", "name"])
-    assert float(table.loc[("all", ""), "accuracy"]) == pytest.approx(
-        (predictions["label"] == predictions["predicted"]).mean()
-    )
-    assert table.loc["size"].index.tolist() == ["80-100 px", "40-50 px", "20-25 px"]
-    assert table.loc["control"].index.tolist() == ["shape removed", "other background", "gray background"]
-    assert table.loc["told from"].index.tolist() == ["color", "position", "size"]
+    assert predictions["index"].tolist() == list(range(120))
+    tables = pd.read_csv(tmp_path / "accuracy.csv", keep_default_na=False).set_index(["style", "group", "name"])
+    for style, of_style in predictions.groupby("style"):
+        table = tables.loc[style]
+        right = of_style["label"] == of_style["predicted"]
+        assert len(right) == 60
+        assert float(table.loc[("all", ""), "accuracy"]) == pytest.approx(right.mean())
+        assert table.loc["size"].index.tolist() == ["80-100 px", "40-50 px", "20-25 px"]
+        assert table.loc["control"].index.tolist() == ["shape removed", "other background", "gray background"]
+        assert table.loc["told from"].index.tolist() == ["color", "position", "size"]
     (logs,) = tmp_path.glob("version_*")
-    assert "accuracy/size 20-25 px" in read_events(logs).Tags()["scalars"]
+    assert "accuracy/paper size 20-25 px" in read_events(logs).Tags()["scalars"]
 
 
 def test_same_scores_for_another_batch_size_and_for_the_saved_config(trained, evaluated, tmp_path):

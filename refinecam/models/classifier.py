@@ -9,7 +9,6 @@ from typing import Any, Literal
 import lightning as L
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from refinecam.core.progress import training_progress
 from refinecam.errors import InputError, check_range
 from refinecam.models.backbones import create_backbone, open_blocks
 from refinecam.models.checkpoints import check_colors, read_weights
@@ -135,18 +135,7 @@ class Classifier(L.LightningModule):
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Note the share of the training that is over: the schedule's clock, whatever the epochs' lengths."""
-        trainer, shares = self.trainer, [0.0]
-        if trainer.max_epochs and trainer.max_epochs > 0:
-            epoch = trainer.current_epoch + batch_idx / max(1, trainer.num_training_batches)
-            shares.append(epoch / trainer.max_epochs)
-        if trainer.max_steps > 0:
-            shares.append(trainer.global_step / trainer.max_steps)
-        for timer in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None:
-                past = timer.time_elapsed()
-                # Processes whose learning rates differed would train different networks.
-                shares.append(trainer.strategy.broadcast(past / max(past + left, 1e-9)))
-        self.progress = min(1.0, max(shares))
+        self.progress = training_progress(self.trainer, batch_idx)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch; what is logged as such is the cross-entropy alone."""

@@ -116,7 +116,7 @@ def main() -> None:
             if size > own or (size < own and not takes_any_size(backbone)):
                 least = "up to" if takes_any_size(backbone) else "only"
                 parser.error(f"--sizes: {backbone} takes {least} {own} px, got {size}")
-            crops = [CropStage(size, epochs=2 * EPOCHS)] if size < own else None
+            crops = [CropStage(size, share=0.99)] if size < own else None
             count = args.batch_size * args.steps
             options: dict[str, Any] = {"batch_size": args.batch_size, "num_workers": args.num_workers}
             data = ShapesDataModule(backbone, train_size=count, scenes=16, curriculum=crops, **options)

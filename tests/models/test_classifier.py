@@ -6,7 +6,6 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Timer
-from lightning.pytorch.strategies import SingleDeviceStrategy
 from safetensors.torch import save_file
 from torch import nn
 
@@ -76,17 +75,6 @@ def test_the_schedule_ends_with_the_training(limit, monkeypatch):
     assert shares == [0.0, 0.25, 0.5, 0.75]
 
 
-def test_all_processes_go_by_one_clock(monkeypatch):
-    """Each process has a clock of its own; what the strategy broadcasts is what all of them go by."""
-    sent = []
-    monkeypatch.setattr(SingleDeviceStrategy, "broadcast", lambda self, obj, src=0: sent.append(obj) or 0.75)
-    monkeypatch.setattr(Timer, "time_elapsed", lambda self, stage=None: 2.0)
-    model = Classifier("resnet18", pretrained=False)
-    model.trainer = L.Trainer(accelerator="cpu", max_epochs=-1, max_time="00:00:00:08", logger=False)
-    model.on_train_batch_start({}, 0)
-    assert (sent, model.progress) == ([0.25], 0.75)
-
-
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
 def test_training_in_another_precision(precision):
     options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
@@ -139,10 +127,10 @@ def test_heads_of_a_swin_look_around_where_no_weights_are_given():
 def trained_briefly(compile, learning_rate=1e-4, teacher=None):
     """After two steps on views of each of two sizes."""
     L.seed_everything(0)
-    curriculum = [CropStage(32, 1), CropStage(40, 1)]
+    curriculum = [CropStage(32, 0.4), CropStage(40, 0.4)]
     options = {"compile": compile, "learning_rate": learning_rate, "teacher": teacher}
     model = Classifier("resnet18", pretrained=False, **options)
-    sizes = {"train_size": 8, "batch_size": 4, "val_size": 2, "scenes": 2, "held_out_scenes": 2}
+    sizes = {"train_size": 16, "batch_size": 8, "val_size": 2, "scenes": 2, "held_out_scenes": 2}
     data = ShapesDataModule("resnet18", curriculum=curriculum, **sizes)
     trainer = L.Trainer(
         max_epochs=2,
@@ -168,7 +156,7 @@ def test_compiled_training_runs_a_graph_for_each_size_and_gives_the_same_weights
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function, **options: real(function, backend=backend, **options))
     expected, found = (trained_briefly(compile, teacher=teacher) for compile in (False, True))
-    sizes = [value.shape[-1] for graph in graphs for value in graph if len(value) == 4]
+    sizes = [value.shape[-1] for graph in graphs for value in graph if len(value) == 8]
     assert {32, 40} <= set(sizes)
     assert found._compiled is not None
     assert copy.deepcopy(found)._compiled is None
@@ -186,7 +174,7 @@ def test_compiled_training_works():
     compared += zip(expected.network.buffers(), found.network.buffers(), strict=True)
     for wanted, got in compared:
         error, size = ((got - wanted).float().norm().item(), wanted.float().norm().item())
-        assert error <= 0.05 * max(size, 1e-6)  # normalized over 4 values, rounding grows; a wrong graph is off by 1
+        assert error <= 0.05 * max(size, 1e-6)  # normalized over 8 values, rounding grows; a wrong graph is off by 1
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch):

@@ -64,7 +64,7 @@ def test_weights_of_a_training_from_python_load(tmp_path):
         batch_size=4,
         scenes=4,
         held_out_scenes=2,
-        curriculum=[CropStage(24, epochs=1)],
+        curriculum=[CropStage(24, share=0.5)],
     )
     model = Classifier("resnet18", pretrained=False, image_size=48)
     trainer = L.Trainer(

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from typing import Any, Literal
-from warnings import warn
 
 import lightning as L
 import torch
 from torch.utils.data import ConcatDataset, DataLoader
 
+from refinecam.core.progress import ends, training_progress
 from refinecam.data.sampling import evaluation_loader, training_loader
 from refinecam.data.shapes.backgrounds import Backgrounds, Image
 from refinecam.data.shapes.dataset import CONTROLS, LEAST_ACCURACY, ShapesDataset
@@ -15,7 +15,7 @@ from refinecam.data.shapes.drawing import BANDS, CANVAS, CLASSES, STYLES, Bands,
 from refinecam.data.shapes.pages import SPLITS, read_splits
 from refinecam.data.shapes.scenes import CrowdScenes
 from refinecam.data.transforms import JointTransform
-from refinecam.errors import InputError, check_counts, check_not_negative
+from refinecam.errors import InputError, check_counts, check_not_negative, check_range
 from refinecam.network import takes_any_size
 
 PROCEDURAL = "procedural"
@@ -29,14 +29,14 @@ class CropStage:
     Attributes:
         crop: side in pixels of the square views, in which a shape lies anywhere, up to the border; in the whole images
             that follow, even of the same size, it keeps the distance from the border that the largest shape needs.
-        epochs: how long it lasts.
+        share: of the training that it lasts, by the first of max_epochs, max_steps and max_time that ends it.
         fill: scale every shape so that it can reach over 0.5 to 0.9 of the view; otherwise only too large ones.
         train_size: samples an epoch; null for the data module's.
         bands: size bands; null for the data module's. One that is listed twice is drawn twice as often.
     """
 
     crop: int
-    epochs: int
+    share: float
     fill: bool = False
     train_size: int | None = None
     bands: list[tuple[float, float]] | None = None
@@ -67,7 +67,7 @@ class ShapesDataModule(L.LightningDataModule):
         imputed: share of backgrounds with regions imputed like ROAD's.
         augment: turn, zoom and recolor the training backgrounds.
         curriculum: views around the shape for the first epochs, usually the smallest first; whole images follow. A
-            list of stages such as ``{crop: 64, epochs: 4}``; --data.curriculum.help has what else they take.
+            list of stages such as ``{crop: 64, share: 0.2}``; --data.curriculum.help has what else they take.
         controls: add to the test batches the images and factors that tell whether a network looks at the shape.
         seed: seed of every draw.
     """
@@ -106,9 +106,10 @@ class ShapesDataModule(L.LightningDataModule):
         _check_bands(bands)
         for stage in curriculum or []:
             _check_bands(stage.bands)
-            if stage.epochs < 1:
-                raise InputError(f"curriculum: a stage lasts at least 1 epoch, got {stage.epochs}")
+            check_range(0, 1, share=stage.share)
             check_counts({"train_size": stage.train_size})
+        if (total := sum(stage.share for stage in curriculum or [])) >= 1:
+            raise InputError(f"curriculum: its shares add up to {total:g}, which leaves no time for whole images")
         self.transform = JointTransform.for_backbone(backbone, image_size)
         other = {stage.crop for stage in curriculum or []} - {self.transform.image_size}
         if other and not takes_any_size(backbone):
@@ -130,10 +131,16 @@ class ShapesDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read or draw the backgrounds of the splits that ``stage`` needs."""
-        if stage == "fit" and self.curriculum and not self._reloaded():
-            raise InputError(
-                "curriculum: crops change between epochs; add --trainer.reload_dataloaders_every_n_epochs 1"
-            )
+        if stage == "fit" and self.curriculum:
+            if not self._reloaded():
+                raise InputError(
+                    "curriculum: crops change between epochs; add --trainer.reload_dataloaders_every_n_epochs 1"
+                )
+            if self.trainer and not ends(self.trainer):
+                raise InputError(
+                    "curriculum: its stages are shares of a training, and nothing says when this one ends; give "
+                    "--trainer.max_epochs, --trainer.max_steps or --trainer.max_time"
+                )
         # What does not fit is found before backgrounds are drawn, which takes minutes.
         for style in self.styles:
             ShapesDataset([], self.transform, "test", 1, self.seed, style, self.bands)
@@ -158,21 +165,8 @@ class ShapesDataModule(L.LightningDataModule):
 
     def _check_curriculum(self) -> None:
         """Find what is wrong with a later stage before the first one has cost its time."""
-        epochs = [sum(stage.epochs for stage in self.curriculum[:i]) for i in range(len(self.curriculum) + 1)]
-        for first in epochs:
-            self._training_set(first, [])
-        last = self.trainer.max_epochs if self.trainer else None
-        if self.curriculum and last is not None and 0 < last <= epochs[-1]:
-            warn(f"curriculum: it takes all of the {last} epochs; no whole image will be trained on", stacklevel=2)
-
-    def teardown(self, stage: str) -> None:
-        """Say if a training, by the clock or interrupted, did not come to the end of its curriculum."""
-        total = sum(stage.epochs for stage in self.curriculum)
-        if stage != "fit" or not self.trainer or 0 < (self.trainer.max_epochs or 0) <= total:
-            return  # if the last, then it was said at the start
-        if self.trainer.current_epoch < total:
-            done = f"only {self.trainer.current_epoch} of its {total} epochs were trained and no whole image"
-            warn(f"curriculum: {done}; give more time, or fewer epochs in --data.curriculum", stacklevel=2)
+        for stage in (*self.curriculum, None):
+            self._training_set(0, stage, [])
 
     @property
     def title(self) -> str:
@@ -204,22 +198,26 @@ class ShapesDataModule(L.LightningDataModule):
             raise InputError(f"setup: the backgrounds for {split} are not there yet; call setup({stage!r}) first")
         return self.banks[split]
 
-    def training_set(self, epoch: int) -> ShapesDataset:
-        """The samples of one epoch: the next ones of an endless data set, as the curriculum shows them."""
-        return self._training_set(epoch, self._prepared("train"))
+    def training_set(self, epoch: int = 0, progress: float = 0.0) -> ShapesDataset:
+        """New samples of an endless data set, as the curriculum shows them.
 
-    def _training_set(self, epoch: int, banks: list[Backgrounds]) -> ShapesDataset:
-        offset = 0
+        Args:
+            epoch: the same one has the same samples, another one none of them.
+            progress: share of the training that is over.
+        """
         for stage in self.curriculum:
-            size = stage.train_size or self.sizes["train"]
-            if epoch < stage.epochs:
-                crop, fill, bands = stage.crop, stage.fill, _as_bands(stage.bands) or self.bands
-                break
-            epoch -= stage.epochs
-            offset += stage.epochs * size
-        else:
-            size, crop, fill, bands = self.sizes["train"], None, False, self.bands
-        offset += epoch * size
+            progress -= stage.share
+            if progress < -1e-9:
+                return self._training_set(epoch, stage, self._prepared("train"))
+        return self._training_set(epoch, None, self._prepared("train"))
+
+    def _training_set(self, epoch: int, stage: CropStage | None, banks: list[Backgrounds]) -> ShapesDataset:
+        whole = self.sizes["train"]
+        offset = epoch * max([whole, *(stage.train_size or whole for stage in self.curriculum)])
+        size, crop, fill, bands = whole, None, False, self.bands
+        if stage is not None:
+            size, crop, fill = stage.train_size or whole, stage.crop, stage.fill
+            bands = _as_bands(stage.bands) or bands
         (style,) = self.styles
         return ShapesDataset(
             banks, self.transform, "train", size, self.seed, style, bands, offset, crop, fill, as_bytes=True
@@ -231,7 +229,8 @@ class ShapesDataModule(L.LightningDataModule):
         Images and masks are uint8 until ``on_after_batch_transfer``: floats would take four times as long to get there.
         """
         reloaded = self._reloaded()
-        dataset = self.training_set(self.trainer.current_epoch if reloaded and self.trainer else 0)
+        at = (self.trainer.current_epoch, training_progress(self.trainer)) if reloaded and self.trainer else ()
+        dataset = self.training_set(*at)
         shuffle = not reloaded  # new samples need no shuffling
         return training_loader(dataset, self.batch_size, self.num_workers, shuffle, persistent=not reloaded)
 

@@ -1,6 +1,4 @@
 import multiprocessing
-import warnings
-from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -23,8 +21,8 @@ def module():
         scenes=4,
         held_out_scenes=2,
         curriculum=[
-            CropStage(24, epochs=2, fill=True, train_size=18),
-            CropStage(32, epochs=1, bands=[(20, 25), (20, 25), (40, 50)]),
+            CropStage(24, share=0.4, fill=True, train_size=18),
+            CropStage(32, share=0.2, bands=[(20, 25), (20, 25), (40, 50)]),
         ],
     )
     for stage in ("fit", "test"):
@@ -43,11 +41,11 @@ def test_batches(module):
 
 
 def test_curriculum_grows_and_never_repeats_a_sample(module):
-    sets = [module.training_set(epoch) for epoch in range(5)]
+    sets = [module.training_set(epoch, epoch / 5) for epoch in range(5)]
     assert [s.crop for s in sets] == [24, 24, 32, None, None]
     assert [s.fill for s in sets] == [True, True, False, False, False]
     assert [len(s) for s in sets] == [18, 18, 12, 12, 12]
-    assert [s.offset for s in sets] == [0, 18, 36, 48, 60]
+    assert [s.offset for s in sets] == [0, 18, 36, 54, 72]
     assert [len(s.bands) for s in sets] == [3] * 5
     assert sets[2].bands == ((20, 25), (20, 25), (40, 50))
     assert sets[1].bands == sets[3].bands == BANDS
@@ -76,11 +74,12 @@ def test_a_training_sees_samples_in_their_order_and_starts_workers_once_an_epoch
     )
     monkeypatch.setattr(module, "num_workers", workers)
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    trainer = L.Trainer(max_epochs=4, limit_val_batches=0, reload_dataloaders_every_n_epochs=1, **options)
+    trainer = L.Trainer(max_epochs=5, limit_val_batches=0, reload_dataloaders_every_n_epochs=1, **options)
     trainer.fit(model := Watch(), module)
     # the last samples of an epoch, too few for a batch of 4, are left out
-    assert model.seen == [*range(0, 16), *range(18, 34), *range(36, 48), *range(48, 60)]
-    assert len(started) == (4 if workers else 0)
+    expected = [*range(16), *range(18, 34), *range(36, 48), *range(54, 66), *range(72, 84)]
+    assert model.seen == expected
+    assert len(started) == (5 if workers else 0)
     assert not multiprocessing.active_children()
 
 
@@ -142,25 +141,19 @@ def test_both_styles_are_tested_one_after_the_other_and_not_trained_on():
         module.setup("fit")
 
 
-def test_a_curriculum_without_whole_images_is_warned_about(module, monkeypatch):
-    module.trainer = L.Trainer(max_epochs=3, logger=False, enable_checkpointing=False)
-    with pytest.warns(UserWarning, match="no whole image will be trained on"):
-        module._check_curriculum()
-    module.trainer = None
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"bands": [(50, 40)]}, "bands: expected"),
-        ({"curriculum": [CropStage(16, 1, bands=[(0, 9)])]}, "bands: expected"),
+        ({"curriculum": [CropStage(16, 0.5, bands=[(0, 9)])]}, "bands: expected"),
         ({"backgrounds": []}, "backgrounds: the list is empty"),
         ({"scenes": 0}, "scenes: expected a whole number, at least 1"),
         ({"batch_size": 0}, "batch_size: expected a whole number, at least 1"),
         ({"image_size": -5}, "image_size: expected a whole number, at least 1"),
         ({"num_workers": -1}, "num_workers: expected a whole number, at least 0, got -1"),
-        ({"curriculum": [CropStage(16, 1, train_size=0)]}, "train_size: expected a whole number, at least 1, got 0"),
-        ({"curriculum": [CropStage(16, 0)]}, "curriculum: a stage lasts at least 1 epoch"),
+        ({"curriculum": [CropStage(16, 0.5, train_size=0)]}, "train_size: expected a whole number, at least 1, got 0"),
+        ({"curriculum": [CropStage(16, -1)]}, "share: expected a number from 0 to 1"),
+        ({"curriculum": [CropStage(16, 0.5)] * 2}, "curriculum: its shares add up to 1, .* no time for whole images"),
     ],
 )
 def test_bad_options(options, message):
@@ -196,13 +189,11 @@ def test_bad_input():
         ShapesDataModule().train_dataloader()
 
 
-@pytest.mark.parametrize(("epoch", "limit", "warned"), [(2, -1, True), (3, -1, False), (2, 2, False), (2, 9, True)])
-def test_a_training_that_ends_within_its_curriculum_says_so(module, monkeypatch, epoch, limit, warned):
-    monkeypatch.setattr(module, "trainer", SimpleNamespace(current_epoch=epoch, max_epochs=limit))
-    with warnings.catch_warnings(record=True) as found:
-        module.teardown("fit")
-    said = ["only 2 of its 3 epochs were trained and no whole image" in str(warning.message) for warning in found]
-    assert said == [True] * warned
+def test_a_curriculum_of_a_training_without_an_end_is_refused(module):
+    options = {"logger": False, "enable_checkpointing": False, "reload_dataloaders_every_n_epochs": 1}
+    with pytest.raises(ValueError, match=r"curriculum: .* nothing says when this one ends"):
+        L.Trainer(max_epochs=-1, **options).fit(Watch(), module)
+    module.trainer = None
 
 
 def test_training_batches_are_bytes_and_become_what_the_transform_gives():
