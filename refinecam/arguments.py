@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 
 OF_THE_MODEL = ("backbone", "image_size")
 """Arguments of the data modules that the model decides."""

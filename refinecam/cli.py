@@ -21,8 +21,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from refinecam.arguments import OF_THE_MODEL, check_data_follow_the_model, one_line, read_ahead
 from refinecam.callbacks import BandAccuracy, EarlierWeights, FinalMetrics, TrainingPictures
+from refinecam.core.errors import InputError
 from refinecam.data import FunnyBirdsDataModule, ShapesDataModule
-from refinecam.errors import InputError
 from refinecam.evaluation import Evaluator
 from refinecam.models import Classifier, check_colors, read_weights
 

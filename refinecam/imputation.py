@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 
 TOLERANCE = 2e-6
 MAX_ITERATIONS = 100

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from refinecam.cli import evaluate, run, train
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 from tests.command_lines import ROOT, read_events
 
 METHODS = ["GradCAM++", "RefineCAM(LayerCAM)", "InputXGradient", "RandomCAM"]

@@ -13,9 +13,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from refinecam import cli
 from refinecam.cli import run, train
+from refinecam.core.errors import InputError
 from refinecam.data import CropStage
 from refinecam.data.shapes import module as shapes_module
-from refinecam.errors import InputError
 from refinecam.models import Classifier
 from tests.command_lines import ROOT, read_events, train_args
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from refinecam.attribution.layers import to_nchw
-from refinecam.errors import InputError
-from refinecam.network import check_gradients_possible, check_input, eval_mode, first_logits
+from refinecam.core.checks import check_input
+from refinecam.core.errors import InputError
+from refinecam.core.running import check_gradients_possible, eval_mode, first_logits
 
 
 class LayerRecord(NamedTuple):

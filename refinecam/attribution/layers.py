@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchvision.models import SwinTransformer as TorchvisionSwin
 from torchvision.models.convnext import LayerNorm2d as TorchvisionNorm
 
-from refinecam.errors import InputError
-from refinecam.network import check_model
+from refinecam.core.checks import check_model
+from refinecam.core.errors import InputError
 
 STAGES = 4
 LAYOUT = re.compile(r"NCHW|NHWC|(\d+\+)?tokens")

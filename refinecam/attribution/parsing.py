@@ -13,7 +13,7 @@ from refinecam.attribution.score_cam import ScoreCAM
 from refinecam.attribution.shapley_cam import ShapleyCAM
 from refinecam.attribution.superpixel import LIME, KernelSHAP
 from refinecam.attribution.trivial import All1sCAM, HalfCAM, RandomCAM
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 
 METHODS: Mapping[str, type[AttributionMethod]] = {
     method.__name__: method

@@ -14,15 +14,9 @@ from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 from torch import Tensor, fx, nn
 
 from refinecam.attribution.method import AttributionMethod, normalize
-from refinecam.errors import InputError, check_counts
-from refinecam.network import (
-    check_gradients_possible,
-    check_input,
-    check_logits,
-    default_chunk,
-    eval_mode,
-    explained_misfit,
-)
+from refinecam.core.checks import check_input, check_logits
+from refinecam.core.errors import InputError, check_counts
+from refinecam.core.running import check_gradients_possible, default_chunk, eval_mode, explained_misfit
 
 
 class PixelMethod(AttributionMethod):

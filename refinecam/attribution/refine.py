@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.layers import layers_of, stage_layers
 from refinecam.attribution.method import AttributionMethod, normalize
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 
 Aggregator = Literal["product", "geometric_mean", "inverse_exp_mean", "identity"]
 

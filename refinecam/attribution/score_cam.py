@@ -10,8 +10,9 @@ from refinecam.attribution.cams import CAM
 from refinecam.attribution.capture import check_layers_ran, recorded_outputs
 from refinecam.attribution.layers import to_nchw
 from refinecam.attribution.method import normalize
-from refinecam.errors import check_counts
-from refinecam.network import check_input, default_chunk, eval_mode, fast_forward, first_logits
+from refinecam.core.checks import check_input
+from refinecam.core.errors import check_counts
+from refinecam.core.running import default_chunk, eval_mode, fast_forward, first_logits
 
 
 class ScoreCAM(CAM):

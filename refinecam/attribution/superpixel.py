@@ -14,9 +14,10 @@ from skimage.segmentation import slic
 from torch import Tensor, nn
 
 from refinecam.attribution.method import AttributionMethod, normalize
-from refinecam.errors import InputError, check_counts, check_not_negative
-from refinecam.network import check_input, default_chunk, eval_mode, fast_forward, first_logits
-from refinecam.seeding import content_keys, generator
+from refinecam.core.checks import check_input
+from refinecam.core.errors import InputError, check_counts, check_not_negative
+from refinecam.core.running import default_chunk, eval_mode, fast_forward, first_logits
+from refinecam.core.seeding import content_keys, generator
 
 PRESETS = {"paper": 25}
 """Samples of named presets: the paper's code leaves captum's default, far too few for 100 segments."""

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from refinecam.attribution.method import AttributionMethod
-from refinecam.errors import check_not_negative
-from refinecam.network import check_input
-from refinecam.seeding import content_keys, generator
+from refinecam.core.checks import check_input
+from refinecam.core.errors import check_not_negative
+from refinecam.core.seeding import content_keys, generator
 
 
 class RandomCAM(AttributionMethod):

@@ -8,7 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 
 
 class EarlierWeights(L.Callback):

@@ -11,8 +11,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
 from refinecam.attribution import parse_methods
+from refinecam.core.errors import check_counts
 from refinecam.data.transforms import shown_colors
-from refinecam.errors import check_counts
 from refinecam.evaluation.figures import confusion_figure, overlay_figure
 
 

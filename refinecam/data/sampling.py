@@ -9,7 +9,7 @@ from torch.distributed import get_rank, get_world_size, is_available, is_initial
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 
 
 class UnpaddedDistributedSampler(DistributedSampler):

@@ -15,7 +15,7 @@ from albumentations.pytorch import ToTensorV2
 from numpy.typing import NDArray
 from torch import Tensor
 
-from refinecam.network import data_config
+from refinecam.core.backbones import data_config
 
 INTERPOLATION = {
     "nearest": cv2.INTER_NEAREST,

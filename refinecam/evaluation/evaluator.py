@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from refinecam.attribution import AttributionMethod, parse_methods
+from refinecam.core.errors import InputError, check_counts, check_not_negative, check_range
 from refinecam.data.shapes.drawing import STYLES
 from refinecam.data.transforms import shown_colors
-from refinecam.errors import InputError, check_counts, check_not_negative, check_range
 from refinecam.evaluation.accuracy import accuracy_rows, prediction_rows
 from refinecam.evaluation.birds import PER_IMAGE, BirdScorer
 from refinecam.evaluation.report import SummaryRow, method_columns, write_report

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 from refinecam.metrics.functional.formulas import check_form
 
 CELL = 1.7

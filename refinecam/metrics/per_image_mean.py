@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 from refinecam.metrics.functional.map_evaluation import MapEvaluation
 
 

@@ -9,8 +9,8 @@ from timm.models.convnext import ConvNeXtBlock
 from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from torch import nn
 
-from refinecam.errors import InputError
-from refinecam.network import check_backbone, takes_any_size
+from refinecam.core.backbones import check_backbone, takes_any_size
+from refinecam.core.errors import InputError
 
 DIRECTIONS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, 1), (-1, 1), (1, -1))
 """Neighbors of a place, (rows, columns) away; opposite ones follow each other."""

@@ -8,9 +8,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from refinecam.errors import InputError
+from refinecam.core.backbones import data_config
+from refinecam.core.errors import InputError
 from refinecam.models.backbones import create_backbone
-from refinecam.network import data_config
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints"
 PREFIX = "network."

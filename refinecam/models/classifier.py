@@ -17,8 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from refinecam.core.errors import InputError, check_range
 from refinecam.core.progress import training_progress
-from refinecam.errors import InputError, check_range
 from refinecam.models.backbones import create_backbone, open_blocks
 from refinecam.models.checkpoints import check_colors, read_weights
 from refinecam.models.hints import create_hints, stage_maps

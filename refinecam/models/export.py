@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 from refinecam.models.checkpoints import export_weights, read_weights
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 from refinecam.models.checkpoints import build_network, read_weights
 
 

@@ -10,7 +10,7 @@ from skimage.segmentation import slic
 from refinecam.attribution import LIME, KernelSHAP, parse_methods
 from refinecam.attribution.method import normalize
 from refinecam.attribution.superpixel import superpixels
-from refinecam.seeding import content_keys, generator
+from refinecam.core.seeding import content_keys, generator
 
 
 @pytest.fixture

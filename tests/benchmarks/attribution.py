@@ -20,8 +20,8 @@ from torch import Tensor
 from refinecam.attribution import LIME, GradCAMPlusPlus, KernelSHAP, LayerCAM, RefineCAM, ScoreCAM
 from refinecam.attribution.method import normalize
 from refinecam.attribution.superpixel import superpixels
+from refinecam.core.seeding import content_keys, generator
 from refinecam.models import create_backbone
-from refinecam.seeding import content_keys, generator
 from tests.benchmarks.scores import forwards
 from tests.benchmarks.timing import take_turns
 

@@ -10,12 +10,12 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import cv2
 import torch
 
+from refinecam.core.seeding import generator
 from refinecam.data import JointTransform, ShapesDataset
 from refinecam.data.funnybirds.writer import draw_classes, draw_entry, write_sample
 from refinecam.data.sampling import training_loader
 from refinecam.data.shapes.backgrounds import Backgrounds
 from refinecam.data.shapes.scenes import crowd_scene
-from refinecam.seeding import generator
 from tests.benchmarks.timing import take_turns
 
 

@@ -19,12 +19,12 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
 from refinecam.attribution import GradCAMPlusPlus, LayerCAM, RandomCAM, RefineCAM
+from refinecam.core.running import default_chunk, eval_mode, fast_forward
 from refinecam.data import ShapesDataModule
 from refinecam.evaluation.scores import GROUND_TRUTH, LABEL_FREE
 from refinecam.metrics import MapEvaluation
 from refinecam.metrics.functional import arcc, road
 from refinecam.models import load_network
-from refinecam.network import default_chunk, eval_mode, fast_forward
 from tests.benchmarks.timing import take_turns
 
 STAGES = ["layer1", "layer2", "layer3", "layer4"]

@@ -21,9 +21,9 @@ from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
 from refinecam.cli import native_precision
+from refinecam.core.backbones import data_config, takes_any_size
 from refinecam.data import CropStage, ShapesDataModule
 from refinecam.models import Classifier
-from refinecam.network import data_config, takes_any_size
 
 EPOCHS = 5
 """Of each kind, at least 2: the first ones warm up."""

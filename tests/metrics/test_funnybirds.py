@@ -11,8 +11,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from refinecam.core.errors import InputError
 from refinecam.data import FunnyBirdsDataModule
-from refinecam.errors import InputError
 from refinecam.metrics import FunnyBirdsScore
 from refinecam.metrics.functional import funnybirds as F
 from refinecam.metrics.functional.bird_evaluation import BirdBatch, BirdEvaluation

@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import Timer
 from safetensors.torch import save_file
 from torch import nn
 
+from refinecam.core.errors import InputError
 from refinecam.data import CropStage, FunnyBirdsDataModule, ShapesDataModule
-from refinecam.errors import InputError
 from refinecam.models import Classifier, create_backbone
 from refinecam.models.backbones import DIRECTIONS
 

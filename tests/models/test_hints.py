@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from refinecam.core.errors import InputError
 from refinecam.data import FunnyBirdsDataModule, ShapesDataModule
-from refinecam.errors import InputError
 from refinecam.models import Classifier, create_backbone, load_network
 from refinecam.models.hints import Hints, stage_maps
 from tests.conftest import BACKBONES, SIZE, TinyNet

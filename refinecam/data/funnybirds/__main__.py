@@ -4,8 +4,8 @@ import argparse
 import sys
 import time
 
+from refinecam.core.errors import InputError
 from refinecam.data.funnybirds.writer import write_birds
-from refinecam.errors import InputError
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn, track
 
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 
 URL = "https://download.visinf.tu-darmstadt.de/data/funnybirds/FunnyBirds.zip"
 BLOCK = 1 << 20

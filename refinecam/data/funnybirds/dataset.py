@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from refinecam.bird_parts import PARTS, SUBSETS, intervention_name
+from refinecam.core.errors import InputError
 from refinecam.data.pictures import read_rgb
 from refinecam.data.transforms import JointTransform
-from refinecam.errors import InputError
 
 OFFICIAL_SPLITS = ("train", "test")
 AGAIN = "repair it, or fetch or draw the data set again"

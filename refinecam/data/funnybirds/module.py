@@ -9,11 +9,11 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
+from refinecam.core.errors import InputError, check_counts
 from refinecam.data.funnybirds.archive import URL, fetch_archive
 from refinecam.data.funnybirds.dataset import FunnyBirds, collate, read_classes, read_entries
 from refinecam.data.sampling import evaluation_loader, training_loader
 from refinecam.data.transforms import JointTransform
-from refinecam.errors import InputError, check_counts
 
 OFFICIAL_CLASSES = 50
 STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}

@@ -15,11 +15,11 @@ import numpy as np
 from rich.progress import track
 
 from refinecam.bird_parts import PARTS, SUBSETS, intervention_name, sensitivity_pair
+from refinecam.core.errors import InputError, check_counts
+from refinecam.core.seeding import generator
 from refinecam.data.funnybirds.anatomy import COLORS, VARIANTS
 from refinecam.data.funnybirds.render import GONE, LISTED, Picture, Scene
 from refinecam.data.funnybirds.solids import KINDS
-from refinecam.errors import InputError, check_counts
-from refinecam.seeding import generator
 
 MOST_OBJECTS = 34
 TRIES = 200

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torchvision.utils import make_grid, save_image
 
+from refinecam.core.errors import InputError
 from refinecam.data.shapes.drawing import BANDS, CLASSES
 from refinecam.data.shapes.module import ShapesDataModule
-from refinecam.errors import InputError
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
+from refinecam.core.errors import InputError
+from refinecam.core.seeding import generator
 from refinecam.data.sampling import prepare_workers
-from refinecam.errors import InputError
 from refinecam.imputation import impute
-from refinecam.seeding import generator
 
 Image = NDArray[np.uint8]
 PICTURES_A_PROCESS = 16

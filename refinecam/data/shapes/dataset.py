@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from refinecam.core.errors import InputError
+from refinecam.core.seeding import generator
 from refinecam.data.shapes.backgrounds import Backgrounds, Image
 from refinecam.data.shapes.drawing import (
     BANDS,
@@ -25,8 +27,6 @@ from refinecam.data.shapes.drawing import (
     varied_mask,
 )
 from refinecam.data.transforms import JointTransform
-from refinecam.errors import InputError
-from refinecam.seeding import generator
 
 SMALLEST = 3.7
 """Pixels of size below which nothing may be left of an empty triangle."""

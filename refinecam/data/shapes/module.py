@@ -7,6 +7,8 @@ import lightning as L
 import torch
 from torch.utils.data import ConcatDataset, DataLoader
 
+from refinecam.core.backbones import takes_any_size
+from refinecam.core.errors import InputError, check_counts, check_not_negative, check_range
 from refinecam.core.progress import ends, training_progress
 from refinecam.data.sampling import evaluation_loader, training_loader
 from refinecam.data.shapes.backgrounds import Backgrounds, Image
@@ -15,8 +17,6 @@ from refinecam.data.shapes.drawing import BANDS, CANVAS, CLASSES, STYLES, Bands,
 from refinecam.data.shapes.pages import SPLITS, read_splits
 from refinecam.data.shapes.scenes import CrowdScenes
 from refinecam.data.transforms import JointTransform
-from refinecam.errors import InputError, check_counts, check_not_negative, check_range
-from refinecam.network import takes_any_size
 
 PROCEDURAL = "procedural"
 STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from refinecam.core.errors import InputError
 from refinecam.data.pictures import EXTENSIONS, read_rgb
-from refinecam.errors import InputError
 
 SPLITS = ("train", "val", "test")
 TILE_SUFFIX = re.compile(r"_\d{1,5}_\d{1,5}$")  # offsets in pixels; dates and times are longer

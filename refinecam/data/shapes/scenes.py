@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
+from refinecam.core.seeding import generator
 from refinecam.data.shapes.backgrounds import Image
-from refinecam.seeding import generator
 
 SCENE_SIZE = 256
 

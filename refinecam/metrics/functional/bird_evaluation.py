@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from refinecam.bird_parts import PARTS, SUBSETS
-from refinecam.errors import InputError
+from refinecam.core.checks import check_input, check_logits
+from refinecam.core.errors import InputError
+from refinecam.core.running import default_chunk, eval_mode, fast_forward
 from refinecam.metrics.functional import funnybirds as scores
 from refinecam.metrics.functional.funnybirds import BirdClass
-from refinecam.network import check_input, check_logits, default_chunk, eval_mode, fast_forward
 
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 SINGLE = [SUBSETS - 1 - (1 << place) for place in range(len(PARTS))]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 
 
 def check_maps(maps: Tensor, images: Tensor | None = None) -> None:

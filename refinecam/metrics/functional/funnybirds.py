@@ -21,7 +21,7 @@ from refinecam.bird_parts import (
     sensitivity_pair,
     shared_parts,
 )
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 
 THRESHOLDS = torch.linspace(0.01, 0.50, 80, dtype=torch.float64)
 """Shares of a map's sum above which a part may be called important."""

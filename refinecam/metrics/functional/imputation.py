@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refinecam.errors import check_range
+from refinecam.core.errors import check_range
+from refinecam.core.seeding import generator, identities
 from refinecam.imputation import impute
-from refinecam.seeding import generator, identities
 
 
 def noisy_linear_imputation(

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from refinecam.core.seeding import identities
 from refinecam.metrics.functional.formulas import check_masks
 from refinecam.metrics.functional.ranking import relevance_ranks
-from refinecam.seeding import identities
 
 
 def iou(maps: Tensor, masks: Tensor, seed: int = 0, index: Sequence[int] | Tensor | None = None) -> Tensor:

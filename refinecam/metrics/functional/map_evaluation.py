@@ -6,7 +6,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from refinecam.errors import InputError, check_counts, check_range
+from refinecam.core.checks import check_input, check_logits, check_scale
+from refinecam.core.errors import InputError, check_counts, check_range
+from refinecam.core.running import default_chunk, eval_mode, fast_forward
+from refinecam.core.seeding import identities
 from refinecam.imputation import impute
 from refinecam.metrics.functional.complexity import complexity
 from refinecam.metrics.functional.cosine_similarity import cosine_similarity
@@ -32,8 +35,6 @@ from refinecam.metrics.functional.ranking import (
     relevance_ranks,
 )
 from refinecam.metrics.functional.roc_auc import roc_auc
-from refinecam.network import check_input, check_logits, check_scale, default_chunk, eval_mode, fast_forward
-from refinecam.seeding import identities
 
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 PERCENTILES = (20, 40, 60, 80)

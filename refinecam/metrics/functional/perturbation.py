@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from refinecam.errors import InputError, check_counts
+from refinecam.core.errors import InputError, check_counts
 from refinecam.imputation import impute
 from refinecam.metrics.functional.imputation import noise_field
 from refinecam.metrics.functional.map_evaluation import MapEvaluation

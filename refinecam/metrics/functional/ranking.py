@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refinecam.errors import InputError
-from refinecam.seeding import generator
+from refinecam.core.errors import InputError
+from refinecam.core.seeding import generator
 
 TIE = 1e-5
 Ranking = Literal["exact", "percentile"]

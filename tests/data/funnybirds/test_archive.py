@@ -11,10 +11,10 @@ import zipfile
 import pytest
 import torch
 
+from refinecam.core.errors import InputError
 from refinecam.data import FunnyBirdsDataModule
 from refinecam.data.funnybirds import FunnyBirds
 from refinecam.data.funnybirds.archive import fetch_archive
-from refinecam.errors import InputError
 from tests.data.funnybirds.files import SIZE, as_is
 
 

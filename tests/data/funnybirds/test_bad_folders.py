@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
+from refinecam.core.errors import InputError
 from refinecam.data import JointTransform
 from refinecam.data.funnybirds import FunnyBirds
-from refinecam.errors import InputError
 from tests.data.funnybirds.files import as_is, save
 
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
+from refinecam.core.errors import InputError
 from refinecam.data import FunnyBirdsDataModule, JointTransform
-from refinecam.errors import InputError
 from tests.data.funnybirds.files import SIZE, ready
 
 

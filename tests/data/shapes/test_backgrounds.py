@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from refinecam.core.seeding import generator
 from refinecam.data.shapes import backgrounds
 from refinecam.data.shapes.backgrounds import Backgrounds, impute_regions, perlin, turn_and_zoom
 from refinecam.data.shapes.scenes import CrowdScenes, crowd_scene
-from refinecam.seeding import generator
 
 
 def test_perlin_regions_cover_their_share_in_few_pieces():

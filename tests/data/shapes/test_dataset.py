@@ -5,12 +5,12 @@ import torch
 from scipy.stats import chi2_contingency
 from torch.utils.data import DataLoader
 
+from refinecam.core.seeding import generator
 from refinecam.data import JointTransform, ShapesDataset
 from refinecam.data.shapes.backgrounds import Backgrounds
 from refinecam.data.shapes.dataset import CONTROLS
 from refinecam.data.shapes.drawing import BANDS, REACH
 from refinecam.data.shapes.scenes import crowd_scene
-from refinecam.seeding import generator
 from tests.conftest import BACKBONES
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion, distance_transform_edt, label
 
+from refinecam.core.seeding import generator
 from refinecam.data.shapes.drawing import CLASSES, REACH, Shape, paper_mask, varied_factors, varied_mask
-from refinecam.seeding import generator
 
 SHAPE = Shape(label=0, band=0, center=(128.3, 127.6), size=100, rotation=0.3, wall=12)
 

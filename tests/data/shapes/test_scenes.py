@@ -1,7 +1,7 @@
 import numpy as np
 
+from refinecam.core.seeding import generator
 from refinecam.data.shapes.scenes import crowd_scene
-from refinecam.seeding import generator
 
 
 def test_scenes_are_deterministic_and_busy():

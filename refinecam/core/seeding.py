@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from refinecam.errors import InputError
+from refinecam.core.errors import InputError
 
 
 def generator(seed: int, purpose: str, index: int) -> np.random.Generator:

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from refinecam.attribution import DeepLift, LayerCAM, RefineCAM, ScoreCAM
+from refinecam.core.backbones import data_config
 from refinecam.metrics.functional import arcc, average_drop, coherency, road
-from refinecam.network import data_config
 
 
 class Wrapped(nn.Module):

@@ -1,0 +1,75 @@
+"""Checks of what goes into a network and of what comes out."""
+
+from typing import Any
+from warnings import warn
+
+from torch import Tensor, int64, nn
+
+from refinecam.core.errors import InputError
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse what is no network.
+
+    Raises:
+        InputError: naming its type.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: expected a torch.nn.Module, got a {type(model).__name__}")
+
+
+def check_input(images: Tensor, targets: Tensor) -> None:
+    """Refuse images or targets of the wrong shape or type.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    if not isinstance(images, Tensor):
+        raise InputError(f"images: expected a tensor (N, C, H, W), got a {type(images).__name__}")
+    if images.ndim != 4 or not images.is_floating_point():
+        alone = "; one image alone: images.unsqueeze(0)" if images.ndim == 3 else ""
+        whole = "" if images.is_floating_point() else "; divide by 255 and normalize as in the model's training"
+        raise InputError(
+            f"images: expected a float tensor (N, C, H, W), got {images.dtype} {tuple(images.shape)}{alone}{whole}"
+        )
+    if not isinstance(targets, Tensor):
+        raise InputError(f"targets: expected one class for each image, torch.tensor([…]), got {targets!r:.60}")
+    if targets.dtype != int64 or targets.shape != images.shape[:1]:
+        raise InputError(
+            f"targets: expected an int64 tensor ({len(images)},), one class for each image, got {targets.dtype} "
+            f"{tuple(targets.shape)}" + ("; use targets.long()" if targets.shape == images.shape[:1] else "")
+        )
+
+
+def check_logits(logits: Any, targets: Tensor) -> None:
+    """Refuse what is not (N, K) logits, or a target that is not one of the K classes.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(targets):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        wrap = "" if isinstance(logits, Tensor) else "; wrap it in a module that returns the logits alone"
+        raise InputError(f"model: expected logits ({len(targets)}, classes), got {shape}{wrap}")
+    wrong = targets[(targets < 0) | (targets >= logits.shape[1])]
+    if len(wrong):
+        raise InputError(f"targets: class {wrong[0].item()} is not one of the model's {logits.shape[1]} classes")
+
+
+def check_scale(logits: Tensor) -> None:
+    """Refuse a lone logit, whose softmax is always 1, and warn of probabilities, which are no logits.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    if logits.shape[1] == 1:
+        raise InputError(
+            "model: it puts out one logit, whose softmax is 1 whatever it sees; give it two classes: "
+            "torch.cat([torch.zeros_like(z), z], 1)"
+        )
+    if len(logits) > 1 and ((logits >= 0).all() & ((logits.float().sum(1) - 1).abs() < 1e-3).all()):
+        warn(
+            "model: it seems to put out probabilities, of which the scores take the softmax once more; take its own "
+            "softmax away, or return their logarithm",
+            stacklevel=2,
+        )

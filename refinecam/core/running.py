@@ -1,0 +1,96 @@
+"""Running a network without leaving a trace: modes, memory layout, chunks, and what its errors mean."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from refinecam.core.checks import check_logits, check_model
+from refinecam.core.errors import InputError
+
+MISFIT = re.compile("should be the same|same dtype|same device|expected scalar type|not implemented for")
+CHANNELS = re.compile(r"expected input\[([\d, ]+)\] to have (\d+) channels")
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model into eval mode and each module back into its own afterwards, whatever happens."""
+    check_model(model)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def default_chunk(images: Tensor) -> int:
+    """How many images go through a network at once where nobody says: 16 of 224 px on a CPU, for its cache, or 128."""
+    pixels = (16 if images.device.type == "cpu" else 128) * 224 * 224
+    return max(1, pixels // max(1, images.shape[2] * images.shape[3]))
+
+
+def fast_forward(model: nn.Module, images: Tensor) -> Any:
+    """Run the model on images, without gradients, in the memory layout that is fastest.
+
+    On a CPU that is channels last, for timm's networks; others may take it amiss (``view`` does), so theirs is kept.
+    """
+    if images.device.type == "cpu" and hasattr(model, "pretrained_cfg"):
+        images = images.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad(), explained_misfit(model, images):
+        return model(images)
+
+
+@contextmanager
+def explained_misfit(model: nn.Module, images: Tensor) -> Iterator[None]:
+    """Say why the model failed at the images, where their type, device or channels are the reason.
+
+    Raises:
+        InputError: instead of PyTorch's error, with the remedy.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        weight = next((p for p in model.parameters() if p.is_floating_point()), images)
+        other = (weight.dtype, weight.device) != (images.dtype, images.device)
+        if other and MISFIT.search(str(error)):
+            raise InputError(
+                f"images: {images.dtype} on {images.device}, but the model's weights are {weight.dtype} on "
+                f"{weight.device}; use images.to({str(weight.device)!r}, {weight.dtype})"
+            ) from error
+        wanted = CHANNELS.search(str(error))
+        if wanted and wanted[1] == ", ".join(map(str, images.shape)):
+            turned = "; images.permute(0, 3, 1, 2) puts them first" if str(images.shape[3]) == wanted[2] else ""
+            raise InputError(
+                f"images: {tuple(images.shape)} has {images.shape[1]} channels, the model takes {wanted[2]}{turned}"
+            ) from error
+        raise
+
+
+def check_gradients_possible() -> None:
+    """Refuse inference mode, in which no tensor can be differentiated, not even under ``torch.enable_grad()``.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "gradients are needed but inference mode is on: use torch.no_grad() instead, or, under Lightning, "
+            "Trainer(inference_mode=False)"
+        )
+
+
+def first_logits(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """The logits of images that the model has not seen yet, of which it may not be able to make any.
+
+    Raises:
+        InputError: for images that do not fit the model, outputs that are no logits, or targets out of range.
+    """
+    with explained_misfit(model, images):
+        logits = model(images.clone())  # a first in-place module must not write into the caller's
+    check_logits(logits, targets)
+    return logits
