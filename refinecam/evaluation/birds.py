@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from refinecam.attribution import AttributionMethod
-from refinecam.bird_parts import PARTS
+from refinecam.data.funnybirds import BirdBatch, BirdEvaluation, FunnyBirdsScore, FunnyBirdsSummary
+from refinecam.data.funnybirds.parts import PARTS
 from refinecam.evaluation.report import BirdsReport, method_columns
-from refinecam.metrics import BirdBatch, BirdEvaluation, FunnyBirdsScore, FunnyBirdsSummary
 
 PER_IMAGE = ("background_independence", "single_deletion", "target_sensitivity")
 """Scores that each image has by itself; the others need the threshold, which is the data set's."""

@@ -7,20 +7,7 @@ from refinecam.metrics.coherency import Coherency
 from refinecam.metrics.complexity import Complexity
 from refinecam.metrics.cosine_similarity import CosineSimilarity
 from refinecam.metrics.deletion import Deletion
-from refinecam.metrics.functional.bird_evaluation import BirdBatch, BirdEvaluation
 from refinecam.metrics.functional.map_evaluation import MapEvaluation
-from refinecam.metrics.funnybirds import (
-    BackgroundIndependence,
-    BirdAccuracy,
-    ControlledSyntheticDataCheck,
-    DeletionCheck,
-    Distractibility,
-    FunnyBirdsScore,
-    FunnyBirdsSummary,
-    PreservationCheck,
-    SingleDeletion,
-    TargetSensitivity,
-)
 from refinecam.metrics.increase_in_confidence import IncreaseInConfidence
 from refinecam.metrics.insertion import Insertion
 from refinecam.metrics.iou import IoU
@@ -36,19 +23,10 @@ __all__ = [
     "ROAD",
     "ROCAUC",
     "AverageDrop",
-    "BackgroundIndependence",
-    "BirdAccuracy",
-    "BirdBatch",
-    "BirdEvaluation",
     "Coherency",
     "Complexity",
-    "ControlledSyntheticDataCheck",
     "CosineSimilarity",
     "Deletion",
-    "DeletionCheck",
-    "Distractibility",
-    "FunnyBirdsScore",
-    "FunnyBirdsSummary",
     "IncreaseInConfidence",
     "Insertion",
     "IoU",
@@ -56,8 +34,5 @@ __all__ = [
     "MassAccuracy",
     "PerImageMean",
     "PointingGame",
-    "PreservationCheck",
-    "SingleDeletion",
     "Summary",
-    "TargetSensitivity",
 ]

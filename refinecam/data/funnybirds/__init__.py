@@ -1,6 +1,18 @@
-"""FunnyBirds, a data set of birds whose parts can be removed one by one."""
+"""FunnyBirds: birds whose parts can be removed, in the authors' files or drawn here, and its scores.
+
+Hesse et al., "FunnyBirds: A Synthetic Vision Dataset for a Part-Based Analysis of Explainable AI Methods", ICCV 2023.
+"""
 
 from refinecam.data.funnybirds.dataset import FunnyBirds
+from refinecam.data.funnybirds.evaluation import BirdBatch, BirdEvaluation
+from refinecam.data.funnybirds.metrics import FunnyBirdsScore, FunnyBirdsSummary
 from refinecam.data.funnybirds.module import FunnyBirdsDataModule
 
-__all__ = ["FunnyBirds", "FunnyBirdsDataModule"]
+__all__ = [
+    "BirdBatch",
+    "BirdEvaluation",
+    "FunnyBirds",
+    "FunnyBirdsDataModule",
+    "FunnyBirdsScore",
+    "FunnyBirdsSummary",
+]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from refinecam.bird_parts import PARTS
+from refinecam.data.funnybirds.parts import PARTS
 from refinecam.data.funnybirds.solids import Kind, Solid
 
 Vector = Sequence[float]

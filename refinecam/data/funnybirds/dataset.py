@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from refinecam.bird_parts import PARTS, SUBSETS, intervention_name
 from refinecam.core.errors import InputError
+from refinecam.data.funnybirds.parts import PARTS, SUBSETS, intervention_name
 from refinecam.data.pictures import read_rgb
 from refinecam.data.transforms import JointTransform
 
@@ -30,7 +30,7 @@ class FunnyBirds(Dataset):
     A sample has ``image``, float, shape (3, S, S); ``label``; ``index``, its place in the split's list, which is also
     its files' name; and where asked for
 
-    - ``part_map``: the official colors, 0 to 255, float, shape (3, S, S); see :mod:`refinecam.bird_parts`.
+    - ``part_map``: the official colors, 0 to 255, float, shape (3, S, S); see :mod:`refinecam.data.funnybirds.parts`.
     - ``subsets``: the scene with each set of parts, shape (32, 3, S, S); set s has part p where bit p of s is 1.
     - ``removals``: the scene without each of its K background objects in turn, shape (K, 3, S, S); K may be 0.
 

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refinecam.bird_parts import (
+from refinecam.data.funnybirds.anatomy import COLORS, SIDES, VARIANTS, body, part_solids
+from refinecam.data.funnybirds.parts import (
     BODY_COLOR,
     EMPTY_COLOR,
     MAX_OBJECTS,
@@ -19,7 +20,6 @@ from refinecam.bird_parts import (
     Color,
     object_color,
 )
-from refinecam.data.funnybirds.anatomy import COLORS, SIDES, VARIANTS, body, part_solids
 from refinecam.data.funnybirds.solids import KINDS, Array, Camera, Solid
 
 Picture = NDArray[np.uint8]
@@ -84,7 +84,7 @@ class Scene:
 
     @cached_property
     def parts(self) -> list[list[Piece]]:
-        """Each part's sides, in the order of :data:`~refinecam.bird_parts.PARTS`; empty for those left out."""
+        """Each part's sides, in the order of :data:`.PARTS`; empty for those left out."""
         found = []
         for part in PARTS:
             pieces: list[Piece] = []
@@ -109,7 +109,7 @@ class Scene:
         return self._compose([*self.objects, self.body, *self.parts])
 
     def subsets(self) -> list[Picture]:
-        """The scene with each set of the bird's parts, in the order of :data:`~refinecam.bird_parts.SUBSETS`."""
+        """The scene with each set of the bird's parts, in the order of :data:`.SUBSETS`."""
         found = [self._compose([*self.objects, self.body])]
         for pieces in self.parts:
             found += [self._compose([pieces], onto=canvas) for canvas in found]

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from refinecam.bird_parts import PARTS, SUBSETS, intervention_name, sensitivity_pair
 from refinecam.core.errors import InputError, check_counts
 from refinecam.core.seeding import generator
 from refinecam.data.funnybirds.anatomy import COLORS, VARIANTS
+from refinecam.data.funnybirds.parts import PARTS, SUBSETS, intervention_name, sensitivity_pair
 from refinecam.data.funnybirds.render import GONE, LISTED, Picture, Scene
 from refinecam.data.funnybirds.solids import KINDS
 

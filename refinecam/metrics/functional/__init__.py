@@ -6,16 +6,6 @@ from refinecam.metrics.functional.average_drop import average_drop
 from refinecam.metrics.functional.coherency import coherency
 from refinecam.metrics.functional.complexity import complexity
 from refinecam.metrics.functional.cosine_similarity import cosine_similarity
-from refinecam.metrics.functional.funnybirds import (
-    background_independence,
-    controlled_synthetic_data_check,
-    deletion_check,
-    distracted_share,
-    important_parts,
-    part_importance,
-    preservation_check,
-    single_deletion,
-)
 from refinecam.metrics.functional.imputation import noisy_linear_imputation
 from refinecam.metrics.functional.increase_in_confidence import increase_in_confidence
 from refinecam.metrics.functional.iou import iou
@@ -32,26 +22,18 @@ __all__ = [
     "adcc",
     "arcc",
     "average_drop",
-    "background_independence",
     "check_percentiles",
     "coherency",
     "complexity",
-    "controlled_synthetic_data_check",
     "cosine_similarity",
     "deletion",
-    "deletion_check",
-    "distracted_share",
-    "important_parts",
     "increase_in_confidence",
     "insertion",
     "iou",
     "mass_accuracy",
     "noisy_linear_imputation",
-    "part_importance",
     "perturbation_curve",
     "pointing_game",
-    "preservation_check",
     "road",
     "roc_auc",
-    "single_deletion",
 ]

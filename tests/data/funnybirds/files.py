@@ -6,8 +6,8 @@ import json
 import numpy as np
 from PIL import Image
 
-from refinecam.bird_parts import PART_COLORS, PARTS
 from refinecam.data import FunnyBirdsDataModule, JointTransform
+from refinecam.data.funnybirds.parts import PART_COLORS, PARTS
 
 SIZE = 48
 OBJECTS = ("", "3,", "0,4,1,")  # of the test images, as the official lists have them

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refinecam.bird_parts import BODY_COLOR, EMPTY_COLOR, PART_COLORS, PARTS, SUBSETS, object_color
 from refinecam.core.errors import InputError
 from refinecam.data import FunnyBirdsDataModule
 from refinecam.data.funnybirds import writer
 from refinecam.data.funnybirds.anatomy import VARIANTS
+from refinecam.data.funnybirds.parts import BODY_COLOR, EMPTY_COLOR, PART_COLORS, PARTS, SUBSETS, object_color
 from refinecam.data.funnybirds.render import CODES, FINER, GONE, LISTED, Scene
 from refinecam.data.funnybirds.solids import KINDS, Camera, Solid
 from refinecam.data.funnybirds.writer import draw_classes, draw_entry, write_birds

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
-from refinecam.bird_parts import PART_COLORS, PARTS, subset_of
 from refinecam.data import FunnyBirdsDataModule
 from refinecam.data.funnybirds import FunnyBirds
 from refinecam.data.funnybirds.dataset import collate
+from refinecam.data.funnybirds.parts import PART_COLORS, PARTS, subset_of
 from tests.data.funnybirds.files import SIZE, as_is, save
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "funnybirds"

@@ -13,10 +13,20 @@ from scipy.stats import spearmanr
 
 from refinecam.core.errors import InputError
 from refinecam.data import FunnyBirdsDataModule
-from refinecam.metrics import FunnyBirdsScore
-from refinecam.metrics.functional import funnybirds as F
-from refinecam.metrics.functional.bird_evaluation import BirdBatch, BirdEvaluation
-from tests.metrics.birds import CLASSES, OBJECTS, SIZE, THRESHOLDS, Net, Oracle, evaluate, make_part_map, method
+from refinecam.data.funnybirds import FunnyBirdsScore
+from refinecam.data.funnybirds import scores as F
+from refinecam.data.funnybirds.evaluation import BirdBatch, BirdEvaluation
+from tests.data.funnybirds.interventions import (
+    CLASSES,
+    OBJECTS,
+    SIZE,
+    THRESHOLDS,
+    Net,
+    Oracle,
+    evaluate,
+    make_part_map,
+    method,
+)
 
 
 @pytest.fixture(scope="module")

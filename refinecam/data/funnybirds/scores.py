@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refinecam.bird_parts import (
+from refinecam.core.errors import InputError
+from refinecam.data.funnybirds.parts import (
     MAX_OBJECTS,
     PART_COLORS,
     PARTS,
@@ -21,7 +22,6 @@ from refinecam.bird_parts import (
     sensitivity_pair,
     shared_parts,
 )
-from refinecam.core.errors import InputError
 
 THRESHOLDS = torch.linspace(0.01, 0.50, 80, dtype=torch.float64)
 """Shares of a map's sum above which a part may be called important."""
@@ -39,7 +39,7 @@ def part_weights(part_maps: Tensor, objects: int = 0) -> Tensor:
         objects: background objects to look for, the first so many.
 
     Returns:
-        Float tensor (N, 5 + objects, H, W): parts in the order of :data:`~refinecam.bird_parts.PARTS`, then objects.
+        Float tensor (N, 5 + objects, H, W): parts in the order of :data:`.PARTS`, then objects.
         Sides are dilated one by one and added: 2 where both are within reach.
 
     Raises:
@@ -115,7 +115,7 @@ def subset_codes(important: Tensor) -> Tensor:
 def minimal_sufficient_sets(classes: Sequence[BirdClass], label: int) -> list[int]:
     """Smallest sets of parts that no other class has alike, as bit sets.
 
-    >>> from refinecam.bird_parts import subset_parts
+    >>> from refinecam.data.funnybirds.parts import subset_parts
     >>> classes = [{"parts": dict(beak=b, eye=e, foot=0, tail=0, wing=0)} for b, e in ((0, 0), (0, 1), (1, 1))]
     >>> [[subset_parts(s) for s in minimal_sufficient_sets(classes, label)] for label in range(3)]
     [[['eye']], [['beak', 'eye']], [['beak']]]
@@ -210,7 +210,7 @@ def sensitivity_pairs(classes: Sequence[BirdClass]) -> Tensor:
     """For each class two others that share two parts with it each, and these sets, if possible without a common part.
 
     Returns:
-        :func:`~refinecam.bird_parts.sensitivity_pair` of each class, shape (classes, 4), int64.
+        :func:`~refinecam.data.funnybirds.parts.sensitivity_pair` of each class, shape (classes, 4), int64.
     """
     return torch.tensor([sensitivity_pair([c["parts"] for c in classes], label) for label in range(len(classes))])
 

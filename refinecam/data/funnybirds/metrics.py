@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from refinecam.metrics.functional.bird_evaluation import BirdEvaluation
-from refinecam.metrics.functional.funnybirds import THRESHOLDS
+from refinecam.data.funnybirds.evaluation import BirdEvaluation
+from refinecam.data.funnybirds.scores import THRESHOLDS
 
 
 class FunnyBirdsSummary(NamedTuple):
@@ -65,7 +65,7 @@ COUNTED = ("csdc", "distractibility", "single_deletion", "target_sensitivity")
 class BirdMetric(Metric, ABC):
     """Mean over the images that have the score, kept as sums, so that many processes give what one gives.
 
-    Update it with a :class:`~refinecam.metrics.functional.bird_evaluation.BirdEvaluation`.
+    Update it with a :class:`~refinecam.data.funnybirds.evaluation.BirdEvaluation`.
     """
 
     is_differentiable = False

@@ -6,12 +6,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from refinecam.bird_parts import PARTS, SUBSETS
 from refinecam.core.checks import check_input, check_logits
 from refinecam.core.errors import InputError
 from refinecam.core.running import default_chunk, eval_mode, fast_forward
-from refinecam.metrics.functional import funnybirds as scores
-from refinecam.metrics.functional.funnybirds import BirdClass
+from refinecam.data.funnybirds import scores
+from refinecam.data.funnybirds.parts import PARTS, SUBSETS
+from refinecam.data.funnybirds.scores import BirdClass
 
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 SINGLE = [SUBSETS - 1 - (1 << place) for place in range(len(PARTS))]
@@ -26,12 +26,12 @@ class BirdBatch:
         images: shape (N, 3, H, W).
         labels: their classes, int64 (N,).
         part_maps: part maps in the data set's colors, 0 to 255, shape (N, 3, H, W).
-        subsets: each scene with each set of parts, in the order of :data:`~refinecam.bird_parts.SUBSETS`, shape
+        subsets: each scene with each set of parts, in the order of :data:`.SUBSETS`, shape
             (N, 32, 3, H, W).
         removals: scenes without one background object, those of the first image first, shape (sum of K, 3, H, W).
         objects: number K of background objects of each image, int64 (N,).
         classes: entries of classes.json, in their order.
-        as_published: see :func:`~refinecam.metrics.functional.funnybirds.sufficiency_table`.
+        as_published: see :func:`~refinecam.data.funnybirds.scores.sufficiency_table`.
         chunk: images that go through the network at once; None takes what suits the device.
 
     Raises:
@@ -146,17 +146,17 @@ class BirdBatch:
 
     @cached_property
     def weights(self) -> Tensor:
-        """See :func:`~refinecam.metrics.functional.funnybirds.part_weights`."""
+        """See :func:`~refinecam.data.funnybirds.scores.part_weights`."""
         return scores.part_weights(self.part_maps, self.without_object.shape[1])
 
     @cached_property
     def background_independence(self) -> Tensor:
-        """See :func:`~refinecam.metrics.functional.funnybirds.background_independence`."""
+        """See :func:`~refinecam.data.funnybirds.scores.background_independence`."""
         return scores.background_independence(self.clean, self.without_object)
 
     @cached_property
     def sensitivity(self) -> tuple[Tensor, Tensor]:
-        """Pairs (N, 4) of :func:`~refinecam.metrics.functional.funnybirds.sensitivity_pairs`, and where they hold.
+        """Pairs (N, 4) of :func:`~refinecam.data.funnybirds.scores.sensitivity_pairs`, and where they hold.
 
         They hold, bool (N,), where removing the parts shared with one class costs this class more than removing those
         shared with the other, and the other way round.

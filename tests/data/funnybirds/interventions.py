@@ -7,8 +7,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from refinecam.bird_parts import BODY_COLOR, PART_COLORS, PARTS, object_color, subset_of
-from refinecam.metrics.functional.bird_evaluation import BirdBatch, BirdEvaluation
+from refinecam.data.funnybirds.evaluation import BirdBatch, BirdEvaluation
+from refinecam.data.funnybirds.parts import BODY_COLOR, PART_COLORS, PARTS, object_color, subset_of
 
 SIZE, OBJECTS = 20, (3, 0, 1, 2, 5, 4)
 THRESHOLDS = np.linspace(0.01, 0.50, num=80)
