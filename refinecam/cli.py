@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from refinecam.arguments import OF_THE_MODEL, check_data_follow_the_model, one_line, read_ahead
-from refinecam.callbacks import BandAccuracy, EarlierWeights, FinalMetrics, TrainingPictures
+from refinecam.callbacks import EarlierWeights, FinalMetrics, TrainingPictures
 from refinecam.core.errors import InputError
 from refinecam.data import FunnyBirdsDataModule, ShapesDataModule
 from refinecam.evaluation import Evaluator
@@ -106,7 +106,6 @@ class TrainCLI(_CLI):
         parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         parser.link_arguments("checkpoint.dirpath", "last_checkpoint.dirpath")
         parser.add_lightning_class_args(TrainingPictures, "pictures")
-        parser.add_lightning_class_args(BandAccuracy, "band_accuracy")
         parser.add_lightning_class_args(FinalMetrics, "final_metrics")
         parser.link_arguments("data", "model.num_classes", compute_fn=_class_count, apply_on="instantiate")
         parser.set_defaults(
@@ -195,10 +194,10 @@ def train(args: Sequence[str] | None = None) -> None:
             )
         if found.num_classes != len(cli.datamodule.classes):
             raise InputError(
-                f"ckpt_path: {cli.config.ckpt_path} tells {found.num_classes} classes apart, the data has "
+                f"ckpt_path: {cli.config.ckpt_path} has {found.num_classes} classes, the data have "
                 f"{len(cli.datamodule.classes)}"
             )
-        check_colors("ckpt_path", cli.config.ckpt_path, found.normalize, cli.datamodule)
+        check_colors("ckpt_path", cli.config.ckpt_path, found.normalize, cli.datamodule.normalized)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     if cli.config.ckpt_path and "train/loss" not in cli.trainer.callback_metrics:
         raise InputError(

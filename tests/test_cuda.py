@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from refinecam.attribution import parse_methods
-from refinecam.evaluation.scores import SCORES
 from refinecam.imputation import impute
-from refinecam.metrics.functional.map_evaluation import MapEvaluation
+from refinecam.metrics import SCORES, MapEvaluation
 from refinecam.models import create_backbone
 from refinecam.models.hints import Hints, stage_maps
 

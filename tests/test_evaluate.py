@@ -12,7 +12,7 @@ from refinecam import cli
 from refinecam.attribution import RandomCAM
 from refinecam.cli import evaluate, run, train
 from refinecam.data import ShapesDataModule
-from refinecam.evaluation import Evaluator
+from refinecam.evaluation import Evaluator, report
 from tests.command_lines import DATA, METHODS, ROOT, evaluate_args, read_events, train_args
 
 
@@ -35,10 +35,11 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
         "All1sCAM",
     ]
     assert table["stage"].unique().tolist() == ["-1", "0", ""]
-    scores = ["cosine_similarity", "pointing_game", "mass_accuracy", "roc_auc", "iou", "average_drop"]
-    scores += ["increase_in_confidence", "complexity", "coherency", "adcc", "road", "arcc"]
+    scores = ["cosine_similarity", "iou", "mass_accuracy", "pointing_game", "roc_auc", "average_drop", "coherency"]
+    scores += ["complexity", "adcc", "road", "arcc", "increase_in_confidence"]
     names = ["index", "method", "stage", "aggregator", "label", "predicted", "target", "skipped"]
-    assert table.columns.tolist() == [*names, *scores]
+    assert table.columns.tolist()[:8] == names
+    assert sorted(table.columns[8:]) == sorted(scores)
     assert (table["target"] == table["label"]).all()
     assert not table["skipped"].any()
     summary = pd.read_csv(evaluated / "summary.csv", keep_default_na=False)
@@ -48,7 +49,7 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
         assert float(row.std) == pytest.approx(values.std(ddof=0), abs=1e-6)
         assert (int(row.scored), int(row.undefined), int(row.skipped)) == (len(values), 7 - len(values), 0)
     text = (evaluated / "summary.md").read_text()
-    assert "| RefineCAM(LayerCAM), product | 0 |" in text
+    assert "| RefineCAM(LayerCAM), product | 0 |" in " ".join(text.split())
     assert "20, 40, 60, 80% of LeRF minus MoRF, not halved" in text
     assert (evaluated / "maps.png").stat().st_size > 10_000
     assert not (evaluated / "parts").exists()
@@ -59,8 +60,7 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
     assert text.startswith(
         "resnet18 (weights/best.ckpt), shapes on procedural backgrounds, seed 0: 7 images, accuracy "
     )
-    assert "told from | color | 0 | needs 50 images" in text
-    assert "accuracy/told from color" not in events.Tags()["scalars"]
+    assert "Fewer than 50 images are too few to judge controls and factors" in text
     assert "maps" in events.Tags()["images"]
 
 
@@ -70,9 +70,9 @@ def test_the_classifier_alone(trained, tmp_path, capsys):
     args += ["false", "--trainer.accelerator", "cpu", "--model.checkpoint", str(trained / "weights/best.ckpt")]
     evaluate([*args, "--data.test_size", "60", "--data.batch_size", "15", "--output", str(tmp_path)])
     names = {path.name for path in tmp_path.iterdir() if path.is_file()}
-    assert names == {"predictions.parquet", "accuracy.csv", "accuracy.md", "maps.png"}
+    assert names == {"predictions.parquet", "accuracy.csv", "accuracy.md", "evaluation.json"}
     printed = capsys.readouterr().out
-    assert "| size | 20-25 px |" in printed
+    assert "| size | 20-25 px |" in " ".join(printed.split())
     assert "predictions.parquet, accuracy.csv, accuracy.md, TensorBoard logs" in printed  # what this run wrote
     predictions = pd.read_parquet(tmp_path / "predictions.parquet")
     assert predictions["index"].tolist() == list(range(120))
@@ -84,7 +84,7 @@ def test_the_classifier_alone(trained, tmp_path, capsys):
         assert float(table.loc[("all", ""), "accuracy"]) == pytest.approx(right.mean())
         assert table.loc["size"].index.tolist() == ["80-100 px", "40-50 px", "20-25 px"]
         assert table.loc["control"].index.tolist() == ["shape removed", "other background", "gray background"]
-        assert table.loc["told from"].index.tolist() == ["color", "position", "size"]
+        assert table.loc["predicted from"].index.tolist() == ["color", "position", "size"]
     (logs,) = tmp_path.glob("version_*")
     assert "accuracy/paper size 20-25 px" in read_events(logs).Tags()["scalars"]
 
@@ -152,11 +152,11 @@ def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
         (["--model.methods", "[GradCAM, GradCAM]"], "methods: 'GradCAM, stage -1' is there twice"),
         (["--model.methods", "[GradCAM(stage=9)]"], "stage: no stage 9; there are 0 (layer1)"),
         (["--model.scores", "[beauty]"], "scores: there is no 'beauty'; there are"),
-        (["--model.scores", "[road, road]"], "scores: expected at least one, each once"),
-        (["--model.noise", "-1"], "noise: expected a number from 0 on, got -1"),
+        (["--model.scores", "[road, road]"], "scores: 'road' is there twice"),
+        (["--model.scores", "[road(noise=-1)]"], "noise: expected a number from 0 on, got -1"),
         (["--trainer.limit_test_batches", "0"], "trainer: no batch was evaluated"),
         (["--data.backgrounds", "nowhere"], "backgrounds: there is no folder nowhere"),
-        (["--model.percentiles", "[0, 50]"], "percentiles: expected numbers in (0, 100)"),
+        (["--model.scores", "[arcc(percentiles=(0, 50))]"], "percentiles: expected numbers in (0, 100)"),
         (["--model.image_size", "96"], "was trained at 64 px, not at 96 px; use --model.image_size 64"),
         (["--data.image_size", "96"], "data.image_size: the data follow the model; instead of 96 here"),
         (["--trainer.inference_mode", "true"], "Trainer(inference_mode=False)"),
@@ -178,9 +178,9 @@ def test_bad_input_ends_with_one_line_and_spoils_nothing(trained, tmp_path, more
 
 def test_checkpoint_of_other_classes_is_refused(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(ShapesDataModule, "classes", ("one", "two"))
-    with pytest.raises(SystemExit, match="the network tells 6 classes apart, the data has 2"):
+    with pytest.raises(SystemExit, match="the network has 6 classes, the data have 2"):
         run(lambda: evaluate(evaluate_args(trained, tmp_path)))
-    with pytest.raises(SystemExit, match="tells 6 classes apart, the data has 2"):
+    with pytest.raises(SystemExit, match="has 6 classes, the data have 2"):
         run(lambda: train([*train_args(tmp_path), "--ckpt_path", str(trained / "weights/last.ckpt")]))
 
 
@@ -222,7 +222,7 @@ def test_an_interrupted_evaluation_keeps_its_rows(trained, tmp_path, monkeypatch
     monkeypatch.setattr(RandomCAM, "__call__", failing)
     with pytest.raises(RuntimeError, match="interrupted"):
         evaluate(evaluate_args(trained, tmp_path, "--model.methods", "[RandomCAM]"))
-    assert sorted(pd.read_parquet(tmp_path / "parts")["index"]) == [0, 1, 2, 3, 4, 5]
+    assert sorted(pd.read_parquet(tmp_path / "parts/per_image")["index"]) == [0, 1, 2, 3, 4, 5]
 
 
 def test_an_output_that_is_a_file(trained, tmp_path):
@@ -240,11 +240,50 @@ def test_the_time_that_is_left_is_shown(trained, tmp_path):
         assert isinstance(trainer.progress_bar_callback, bar)
 
 
-def test_results_of_an_earlier_run_are_told_apart(trained, tmp_path):
+def test_metrics_and_table_agree_and_the_report_can_be_made_again(trained, tmp_path):
+    """What the Metric classes say, over all batches, is the mean of the table's column."""
     (tmp_path / "summary.md").write_text("an earlier run's")
-    with pytest.warns(UserWarning, match="also has results of an earlier run: summary.md$"):
-        evaluate(evaluate_args(trained, tmp_path, "--model.methods", "[]"))
-    assert (tmp_path / "summary.md").read_text() == "an earlier run's"
+    parts = cli._build(cli.EvaluateCLI, Evaluator, evaluate_args(trained, tmp_path), inference_mode=False)
+    parts.trainer.test(parts.model, parts.datamodule, verbose=False)
+    table = pd.read_parquet(tmp_path / "per_image.parquet")
+    compared = 0
+    for method, metrics in zip(parts.model.methods, parts.model.metrics, strict=True):
+        own = table[
+            (table["method"] == method.name) & (table["stage"] == ("" if method.stage is None else str(method.stage)))
+        ]
+        for metric in metrics:
+            values = own[metric.title].dropna().astype("float64")
+            assert metric.summary().mean == pytest.approx(values.mean(), abs=1e-9)
+            assert metric.summary()[2:] == (len(values), 7 - len(values), 0)
+            assert float(parts.trainer.callback_metrics[f"{metric.title}/{method.title}"]) == pytest.approx(
+                values.mean(), rel=1e-6
+            )
+            compared += 1
+    assert compared == len(METHODS) * 12
+    files = ["summary.md", "summary.csv", "accuracy.md", "accuracy.csv", "maps.png"]
+    first = {name: (tmp_path / name).read_bytes() for name in files}
+    for name in files:
+        (tmp_path / name).unlink()
+    report(tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in files} == first
+
+
+def test_a_folder_without_an_evaluation_has_no_report(tmp_path):
+    with pytest.raises(ValueError, match=r"folder: .* has no evaluation.json"):
+        report(tmp_path)
+
+
+def test_a_score_is_computed_in_several_variants(trained, tmp_path):
+    chosen = "[arcc, arcc(percentiles=(10, 50)), road(ranking='percentile'), insertion(steps=3)]"
+    args = evaluate_args(trained, tmp_path, "--model.scores", chosen, "--model.methods", "[GradCAM]")
+    evaluate([*args, "--data.test_size", "3"])
+    table = pd.read_parquet(tmp_path / "per_image.parquet")
+    names = ["arcc", "arcc(percentiles=(10, 50))", "road(ranking='percentile')", "insertion(steps=3)"]
+    assert table.columns.tolist()[8:] == names
+    assert (table[names[0]] != table[names[1]]).any()
+    text = (tmp_path / "summary.md").read_text()
+    assert "mean over 10, 50%" in text
+    assert "by grad-cam's percentile rule" in text
 
 
 @pytest.mark.parametrize("program", ["train.py", "evaluate.py"])

@@ -32,7 +32,6 @@ def test_training_writes_checkpoints_config_and_curves(trained):
         "val/loss",
         "val/accuracy",
         "test/accuracy",
-        "test/accuracy_80-100px",
     } <= scalars
     assert len(events.Scalars("val/accuracy")) == 2
     assert {"train/images", "val/predictions", "val/confusion", "val/maps"} <= set(events.Tags()["images"])

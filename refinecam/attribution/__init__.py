@@ -1,8 +1,11 @@
 """From a model, an image and a class to a map."""
 
+import importlib
+import pkgutil
+
 from refinecam.attribution.cams import CAM, GradCAM, GradCAMPlusPlus, LayerCAM
 from refinecam.attribution.guided import GuidedGradCAM
-from refinecam.attribution.method import AttributionMethod
+from refinecam.attribution.method import METHODS, AttributionMethod, register
 from refinecam.attribution.parsing import parse_methods
 from refinecam.attribution.pixel import DeepLift, InputXGradient, IntegratedGradients
 from refinecam.attribution.refine import RefineCAM
@@ -11,9 +14,13 @@ from refinecam.attribution.shapley_cam import ShapleyCAM
 from refinecam.attribution.superpixel import LIME, KernelSHAP
 from refinecam.attribution.trivial import All1sCAM, HalfCAM, RandomCAM
 
+for _module in pkgutil.iter_modules(__path__):  # a method's file is all that it needs to be known by its name
+    importlib.import_module(f"{__name__}.{_module.name}")
+
 __all__ = [
     "CAM",
     "LIME",
+    "METHODS",
     "All1sCAM",
     "AttributionMethod",
     "DeepLift",
@@ -30,4 +37,5 @@ __all__ = [
     "ScoreCAM",
     "ShapleyCAM",
     "parse_methods",
+    "register",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.capture import LayerRecord, record_layers
 from refinecam.attribution.layers import check_layout, layers_of, stage_layers
-from refinecam.attribution.method import AttributionMethod, upsample
+from refinecam.attribution.method import AttributionMethod, register, upsample
 
 EPSILON = 1e-6
 """In the denominator of Grad-CAM++, as in the reference implementations."""
@@ -87,6 +87,7 @@ class GradientCAM(CAM):
         """Signed map (N, 1, h, w) from a layer's activation and gradient."""
 
 
+@register
 class GradCAM(GradientCAM):
     """Channels weighted by the spatial mean of their gradient (Selvaraju et al., ICCV 2017)."""
 
@@ -96,6 +97,7 @@ class GradCAM(GradientCAM):
         return (weights * record.activation).sum(1, keepdim=True)
 
 
+@register
 class GradCAMPlusPlus(GradientCAM):
     """Channels weighted by their positive gradients, scaled pixel by pixel (Chattopadhyay et al., WACV 2018)."""
 
@@ -114,6 +116,7 @@ class GradCAMPlusPlus(GradientCAM):
         return (weights * activation).sum(1, keepdim=True)
 
 
+@register
 class LayerCAM(GradientCAM):
     """Each activation weighted by its own positive gradient (Jiang et al., TIP 2021): sharp at shallow stages."""
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from refinecam.attribution.cams import CAM, GradCAM
 from refinecam.attribution.capture import differentiable_forward, gradients_of, record_layers
-from refinecam.attribution.method import resize
+from refinecam.attribution.method import register, resize
 
 
+@register
 class GuidedGradCAM(CAM):
     """Grad-CAM, enlarged, times guided backpropagation (Selvaraju et al., ICCV 2017; Springenberg et al., 2015).
 

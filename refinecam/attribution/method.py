@@ -2,11 +2,14 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+METHODS: dict[str, type["AttributionMethod"]] = {}
+"""Every attribution method by its name in configs."""
 UNNAMED = {"stage", "aggregator", "layout", "chunk"}
 """Options that a name leaves out: they have columns of their own, or do not change the map."""
 
@@ -70,6 +73,15 @@ class AttributionMethod(ABC):
         Raises:
             InputError: if the input does not fit, or gradients are needed and inference mode is on.
         """
+
+
+Registered = TypeVar("Registered", bound=type[AttributionMethod])
+
+
+def register(method: Registered) -> Registered:
+    """Let configs and command lines name a method; a decorator of its class."""
+    METHODS[method.__name__] = method
+    return method
 
 
 def normalize(maps: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 from torch import Tensor, fx, nn
 
-from refinecam.attribution.method import AttributionMethod, normalize
+from refinecam.attribution.method import AttributionMethod, normalize, register
 from refinecam.core.checks import check_input, check_logits
 from refinecam.core.errors import InputError, check_counts
 from refinecam.core.running import check_gradients_possible, default_chunk, eval_mode, explained_misfit
@@ -38,6 +38,7 @@ class PixelMethod(AttributionMethod):
         """Signed attributions, shape (N, C, H, W); the model is in eval mode and gradients are on."""
 
 
+@register
 class InputXGradient(PixelMethod):
     """Input times gradient of the class score (Shrikumar et al., 2016)."""
 
@@ -46,6 +47,7 @@ class InputXGradient(PixelMethod):
         return captum.attr.InputXGradient(_Checked(model, target)).attribute(image, target)
 
 
+@register
 class IntegratedGradients(PixelMethod):
     """Gradients integrated on the straight line from a zero image (Sundararajan et al., ICML 2017).
 
@@ -74,6 +76,7 @@ class IntegratedGradients(PixelMethod):
         return torch.cat(parts)
 
 
+@register
 class DeepLift(PixelMethod):
     """Differences to a zero image, propagated back by the rescale rule (Shrikumar et al., ICML 2017).
 

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.layers import layers_of, stage_layers
-from refinecam.attribution.method import AttributionMethod, normalize
+from refinecam.attribution.method import AttributionMethod, normalize, register
 from refinecam.core.errors import InputError
 
 Aggregator = Literal["product", "geometric_mean", "inverse_exp_mean", "identity"]
 
 
+@register
 class RefineCAM(AttributionMethod):
     r"""Product of a CAM over a stage and all deeper ones (How to Evaluate and Refine your CAM, ICPR 2026).
 

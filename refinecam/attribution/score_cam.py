@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.capture import check_layers_ran, recorded_outputs
 from refinecam.attribution.layers import to_nchw
-from refinecam.attribution.method import normalize
+from refinecam.attribution.method import normalize, register
 from refinecam.core.checks import check_input
 from refinecam.core.errors import check_counts
 from refinecam.core.running import default_chunk, eval_mode, fast_forward, first_logits
 
 
+@register
 class ScoreCAM(CAM):
     """Channels weighted by the softmax, over channels, of the target's logit for the image masked with each of them.
 

@@ -9,8 +9,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.capture import differentiable_forward, gradients_of
 from refinecam.attribution.layers import to_nchw
+from refinecam.attribution.method import register
 
 
+@register
 class ShapleyCAM(CAM):
     r"""Channels weighted by the spatial mean of gradient minus half the Hessian-vector product (Cai, 2025).
 

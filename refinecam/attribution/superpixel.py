@@ -13,7 +13,7 @@ from captum._utils.models.linear_model import SkLearnLasso
 from skimage.segmentation import slic
 from torch import Tensor, nn
 
-from refinecam.attribution.method import AttributionMethod, normalize
+from refinecam.attribution.method import AttributionMethod, normalize, register
 from refinecam.core.checks import check_input
 from refinecam.core.errors import InputError, check_counts, check_not_negative
 from refinecam.core.running import default_chunk, eval_mode, fast_forward, first_logits
@@ -99,6 +99,7 @@ class SuperpixelMethod(AttributionMethod):
         """Captum's part of the work."""
 
 
+@register
 @dataclass(eq=False)
 class LIME(SuperpixelMethod):
     """Weights of a sparse linear model fitted near the image (Ribeiro et al., KDD 2016); see the base class.
@@ -121,6 +122,7 @@ class LIME(SuperpixelMethod):
         return captum.attr.Lime(logit, interpretable_model=SkLearnLasso(alpha=self.alpha))
 
 
+@register
 class KernelSHAP(SuperpixelMethod):
     """Shapley values by weighted linear regression (Lundberg and Lee, NeurIPS 2017); see the base class."""
 

@@ -4,12 +4,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from refinecam.attribution.method import AttributionMethod
+from refinecam.attribution.method import AttributionMethod, register
 from refinecam.core.checks import check_input
 from refinecam.core.errors import check_not_negative
 from refinecam.core.seeding import content_keys, generator
 
 
+@register
 class RandomCAM(AttributionMethod):
     """Uniform noise, drawn anew for each image.
 
@@ -36,6 +37,7 @@ class RandomCAM(AttributionMethod):
         return stacked.unsqueeze(1).to(image.device)
 
 
+@register
 class HalfCAM(AttributionMethod):
     """0.5 everywhere, but 0 at the first pixel and 1 at the last. Fools Average Drop and ADCC."""
 
@@ -47,6 +49,7 @@ class HalfCAM(AttributionMethod):
         return maps
 
 
+@register
 class All1sCAM(AttributionMethod):
     """1 everywhere, but 0 at the first pixel. Has no Average Drop."""
 

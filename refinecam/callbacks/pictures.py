@@ -12,8 +12,8 @@ from torchvision.utils import make_grid
 
 from refinecam.attribution import parse_methods
 from refinecam.core.errors import check_counts
-from refinecam.data.transforms import shown_colors
-from refinecam.evaluation.figures import confusion_figure, overlay_figure
+from refinecam.data import data_of
+from refinecam.visualization import overlay_figure
 
 
 class TrainingPictures(L.Callback):
@@ -50,7 +50,7 @@ class TrainingPictures(L.Callback):
         if writer is None or batch_idx or size == self.shown_size:
             return
         self.shown_size = size
-        images = _colors(trainer, batch["image"][: 2 * self.images])
+        images = data_of(trainer).colors(batch["image"][: 2 * self.images])
         rows = list(images.split(self.images))
         if "mask" in batch:
             masks = batch["mask"][: 2 * self.images].expand_as(images).split(self.images)
@@ -78,16 +78,21 @@ class TrainingPictures(L.Callback):
         """Draw what this epoch's network makes of the fixed images."""
         if self.confusion is None or self.fixed is None:
             return
-        counts = self.confusion.compute()  # on every process: it gathers
-        self.confusion.reset()
+        confusion = self.confusion
+        counts = confusion.compute()  # on every process: it gathers
+        self.confusion = None
         writer = _writer(trainer)
         if writer is None or trainer.sanity_checking:
             return
         step = trainer.global_step
-        classes = getattr(trainer.datamodule, "classes", range(len(counts)))  # type: ignore[attr-defined]
-        writer.add_figure("val/confusion", confusion_figure(counts, [str(name) for name in classes]), step)
+        classes = [str(name) for name in data_of(trainer).classes or range(len(counts))]
+        figure, axes = confusion.plot(counts, add_text=len(classes) <= 20, labels=classes, cmap="Blues")
+        figure.set_size_inches(2 + 0.5 * len(classes), 2 + 0.5 * len(classes))
+        axes.tick_params(axis="x", labelrotation=40)  # type: ignore[union-attr]
+        figure.tight_layout()
+        writer.add_figure("val/confusion", figure, step)
         fixed, network = self.fixed, pl_module.get_submodule("network")
-        images = _colors(trainer, fixed["image"])
+        images = data_of(trainer).colors(fixed["image"])
         with torch.no_grad():
             chances, predicted = pl_module(fixed["image"]).float().softmax(1).max(1)
         verdicts = [
@@ -103,7 +108,3 @@ def _writer(trainer: L.Trainer) -> SummaryWriter | None:
     if not trainer.is_global_zero:
         return None
     return next((logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
-
-
-def _colors(trainer: L.Trainer, images: Tensor) -> Tensor:
-    return shown_colors(trainer.datamodule, images)  # type: ignore[attr-defined]

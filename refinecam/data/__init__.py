@@ -1,7 +1,21 @@
 """Images, labels and ground truth."""
 
+from refinecam.data.base import REPORTS, DataModule, OwnReport, OwnScorer, OwnScores, data_of
 from refinecam.data.funnybirds import FunnyBirdsDataModule
 from refinecam.data.shapes import CLASSES, CropStage, ShapesDataModule, ShapesDataset
 from refinecam.data.transforms import JointTransform
 
-__all__ = ["CLASSES", "CropStage", "FunnyBirdsDataModule", "JointTransform", "ShapesDataModule", "ShapesDataset"]
+__all__ = [
+    "CLASSES",
+    "REPORTS",
+    "CropStage",
+    "DataModule",
+    "FunnyBirdsDataModule",
+    "JointTransform",
+    "OwnReport",
+    "OwnScorer",
+    "OwnScores",
+    "ShapesDataModule",
+    "ShapesDataset",
+    "data_of",
+]

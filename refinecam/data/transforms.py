@@ -93,13 +93,3 @@ class JointTransform:
         """Colors in [0, 1] of normalized images (…, 3, H, W)."""
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (images * std + mean).clamp(0, 1)
-
-
-def shown_colors(data: object, images: Tensor) -> Tensor:
-    """Images (…, 3, H, W) as they are shown: in their colors, or, where no transform can tell these, stretched."""
-    denormalize = getattr(getattr(data, "transform", None), "denormalize", None)
-    if denormalize:
-        return denormalize(images)
-    low, high = (bound((-3, -2, -1), keepdim=True) for bound in (images.amin, images.amax))
-    inside = (low >= 0) & (high <= 1)
-    return torch.where(inside, images, (images - low) / (high - low).clamp(min=1e-6))

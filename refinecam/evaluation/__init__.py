@@ -1,5 +1,6 @@
 """A classifier, attribution methods and scores, brought together."""
 
-from refinecam.evaluation.evaluator import SCORES, Evaluator
+from refinecam.evaluation.evaluator import Evaluator
+from refinecam.evaluation.report import report
 
-__all__ = ["SCORES", "Evaluator"]
+__all__ = ["Evaluator", "report"]

@@ -1,192 +1,143 @@
 """How often the classifier is right, for which images, and whether it looks at the right thing."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from math import nan, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 CONTROL, FACTOR = "control: ", "factor: "
 """Prefixes of columns in the table of predictions: the class predicted for a control image, a factor's values."""
 NEIGHBORS = 25
 TOLERANCE = 0.02
-
-
-class AccuracyRow(NamedTuple):
-    """Accuracy over a group of images.
-
-    Attributes:
-        style: of the shapes, where there are several; otherwise empty.
-        group: of rows.
-        name: of the row in its group.
-        images: how many; 0 where there were too few to tell.
-        accuracy: NaN where there are 0 images.
-        low: least accuracy that is expected; None where nothing particular is.
-        high: greatest, likewise.
-    """
-
-    style: str
-    group: str
-    name: str
-    images: int
-    accuracy: float
-    low: float | None
-    high: float | None
-
-    @property
-    def as_expected(self) -> bool | None:
-        """Whether it lies between the two."""
-        return None if self.low is None or self.high is None else self.low <= self.accuracy <= self.high
+COLUMNS = ("style", "group", "name", "images", "accuracy", "low", "high", "as_expected")
 
 
 def prediction_rows(
     batch: Mapping[str, Any],
     predicted: Tensor,
     controls: Mapping[str, Tensor],
-    bands: Sequence[tuple[float, float]],
-    styles: Sequence[str] = (),
+    described: Mapping[str, Sequence[Any]],
 ) -> list[dict[str, Any]]:
-    """One row an image: index, label, predicted class, size band, predictions for controls, factors.
+    """One row an image: index, label, predicted class, what the data say of it, predictions for controls, factors.
 
     Args:
-        batch: with ``index`` and ``label``, and where the data have them ``band`` and ``factors``.
+        batch: with ``index`` and ``label``, and where the data have them ``factors``.
         predicted: classes predicted for the images, shape (N,).
         controls: classes predicted for each control, by name.
-        bands: the (low, high) that ``band`` counts.
-        styles: the names that ``style`` counts.
+        described: see :meth:`~refinecam.data.base.DataModule.describe`.
     """
     columns = {"index": batch["index"].tolist(), "label": batch["label"].tolist(), "predicted": predicted.tolist()}
-    if bands and "band" in batch:
-        columns["band"] = ["{:g}-{:g} px".format(*bands[band]) for band in batch["band"].tolist()]
-    if styles and "style" in batch:
-        columns["style"] = [styles[style] for style in batch["style"].tolist()]
+    columns |= {name: list(values) for name, values in described.items()}
     columns |= {f"{CONTROL}{name}": classes.tolist() for name, classes in controls.items()}
     columns |= {f"{FACTOR}{name}": values.tolist() for name, values in batch.get("factors", {}).items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def accuracy_rows(
+def accuracy_table(
     predictions: pd.DataFrame,
-    classes: Sequence[str],
-    expected: Mapping[str, str],
-    least: tuple[float, float] | None = None,
-) -> list[AccuracyRow]:
+    classes: Sequence[str] = (),
+    expected: Mapping[str, str] | None = None,
+    least: Sequence[float] | None = None,
+) -> pd.DataFrame:
     """Accuracy over all images, by size band and by class, and every check of what the classifier looks at.
 
-    Images of several styles have such rows for each style.
-
-    A control is as expected if its accuracy is within three standard errors of chance, or within two points of the
-    images' own accuracy. A factor must not tell the label: for the second half of the images it is told from the 25
-    images of the first half that have the nearest values, and that may be right three standard errors more often than
-    chance at most. Where the half has fewer images, nothing is told: the row has 0 images and its accuracy is NaN, and
-    nothing is expected of a control, either. ``least`` is expected only of so many images that three may be wrong: of
-    fewer a single one would decide.
+    Images of several styles have such rows for each style. A control is as expected if its accuracy is within three
+    standard errors of chance, or within two points of the images' own accuracy. A factor must not predict the label:
+    the second half of the images is classified by the 25 images of the first half that have the nearest values, and
+    that may be right three standard errors more often than chance at most. Where the half has fewer images, there is no
+    such row, and nothing is expected of a control. ``least`` is expected only of so many images that three may be
+    wrong: of fewer a single one would decide.
 
     Args:
         predictions: the rows of :func:`prediction_rows`.
-        classes: names of the classes.
+        classes: names of the classes; numbers where there are none.
         expected: for each control ``"chance"`` or ``"same"``.
         least: accuracy to expect of all images, and of the smallest size band, where there are several.
+
+    Returns:
+        Columns style (empty where there is one), group, name, images, accuracy, low and high (NaN where nothing is
+        expected) and as_expected (None there).
     """
-    if "style" in predictions and predictions["style"].nunique() > 1:
-        return [
-            row._replace(style=str(style))
-            for style, of_style in predictions.groupby("style", sort=False)
-            for row in accuracy_rows(of_style.reset_index(drop=True), classes, expected, least)
-        ]
+    names = list(classes) or [str(i) for i in range(1 + int(predictions["label"].max()))]
+    styles = dict(list(predictions.groupby("style", sort=False))) if "style" in predictions else {"": predictions}
+    rows = [
+        {"style": style if len(styles) > 1 else "", **row}
+        for style, of_style in styles.items()
+        for row in _rows(of_style, names, expected or {}, least or (nan, nan))
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _rows(
+    predictions: pd.DataFrame, classes: Sequence[str], expected: Mapping[str, str], least: Sequence[float]
+) -> list[dict[str, Any]]:
     label = predictions["label"].to_numpy()
     right = label == predictions["predicted"].to_numpy()
-    half = len(label) // 2
-    judged = half >= NEIGHBORS
-    of_all, of_smallest = least or (None, None)
-    rows = [_row("all", "", right, _at_least(of_all, len(right)))]
-    if "band" in predictions:
-        bands = sorted(predictions["band"].unique(), key=_diameters, reverse=True)
-        for band in bands:
-            of_band = right[predictions["band"] == band]
-            share = of_smallest if band == bands[-1] != bands[0] else None
-            rows.append(_row("size", band, of_band, _at_least(share, len(of_band))))
+    chance, half = 1 / len(classes), len(label) // 2
+    rows = [_row("all", "", right, *_at_least(least[0], len(right)))]
+    bands = list(predictions["band"].unique()) if "band" in predictions else []
+    for band in sorted(bands, key=lambda text: float(text.split("-")[0]), reverse=True):
+        of_band = right[predictions["band"] == band]
+        smallest = len(bands) > 1 and band == min(bands, key=lambda text: float(text.split("-")[0]))
+        rows.append(_row("size", band, of_band, *_at_least(least[1] if smallest else nan, len(of_band))))
     rows += [_row("class", name, right[label == i]) for i, name in enumerate(classes) if (label == i).any()]
-    chance = 1 / len(classes)
     limits = {
         "chance": _around(chance, _three_errors(chance, len(label))),
         "same": _around(float(right.mean()), TOLERANCE),
     }
     for column in map(str, predictions):
-        values = predictions[column]
         if column.startswith(CONTROL):
             name = column.removeprefix(CONTROL)
-            of_control = limits.get(expected.get(name, "")) if judged else None
-            rows.append(_row("control", name, label == values.to_numpy(), of_control))
-        elif column.startswith(FACTOR):
-            name = column.removeprefix(FACTOR)
-            if not judged:
-                rows.append(AccuracyRow("", "told from", name, 0, nan, None, None))
-                continue
-            told = nearest_neighbors(np.array(values.tolist()), label, half) == label[half:]
-            rows.append(_row("told from", name, told, (0, chance + _three_errors(chance, len(told)))))
+            of_control = limits.get(expected.get(name, ""), ()) if half >= NEIGHBORS else ()
+            rows.append(_row("control", name, label == predictions[column].to_numpy(), *of_control))
+        elif column.startswith(FACTOR) and half >= NEIGHBORS:
+            values = np.array(predictions[column].tolist())
+            values = values / np.maximum(values.std(0), 1e-12)
+            model = KNeighborsClassifier(NEIGHBORS).fit(values[:half], label[:half])
+            guessed = model.predict(values[half:]) == label[half:]
+            high = chance + _three_errors(chance, len(guessed))
+            rows.append(_row("predicted from", column.removeprefix(FACTOR), guessed, 0.0, high))
     return rows
 
 
-def nearest_neighbors(values: NDArray[np.float64], label: NDArray[np.int64], known: int) -> NDArray[np.int64]:
-    """Label of the majority of an image's nearest neighbors among the first ``known`` images.
-
-    Args:
-        values: shape (N, K); each of the K columns is scaled to standard deviation 1.
-        label: shape (N,).
-        known: images whose labels are used.
-
-    Returns:
-        Labels told for the other images, shape (N - known,).
-    """
-    values = values / np.maximum(values.std(0), 1e-12)
-    told = []
-    for value in values[known:]:
-        distance = ((values[:known] - value) ** 2).sum(1)
-        nearest = np.argpartition(distance, NEIGHBORS - 1)[:NEIGHBORS]
-        told.append(np.bincount(label[nearest]).argmax())
-    return np.array(told, np.int64)
-
-
-def accuracy_data(rows: Sequence[AccuracyRow]) -> pd.DataFrame:
-    """The rows as a table, with a column that says whether they are as expected."""
-    return pd.DataFrame([{**row._asdict(), "as_expected": row.as_expected} for row in rows])
-
-
-def accuracy_markdown(rows: Sequence[AccuracyRow]) -> str:
-    """The rows for people."""
-    lines = []
-    for style, of_style in groupby(rows, lambda row: row.style):
-        lines += [*([f"{style} shapes:".capitalize(), ""] if style else []), *_accuracy_table(list(of_style)), ""]
-    if rows[0].images < 2 * NEIGHBORS and any(row.group == "control" for row in rows):
-        lines += [f"Fewer than {2 * NEIGHBORS} images are too few to say whether a control is as expected."]
-    return "\n".join(lines).rstrip() + "\n"
+def accuracy_markdown(table: pd.DataFrame) -> str:
+    """The table for people."""
+    texts = []
+    for style, of_style in table.groupby("style", sort=False):
+        shown = pd.DataFrame(
+            {
+                "": of_style["group"],
+                " ": of_style["name"],
+                "images": of_style["images"],
+                "accuracy": of_style["accuracy"].map("{:.1%}".format),
+                "expected": [
+                    "" if np.isnan(low) else f"{low:.1%} to {high:.1%}"
+                    for low, high in zip(of_style["low"], of_style["high"], strict=True)
+                ],
+                "as expected": of_style["as_expected"].map({None: "", True: "yes", False: "**no**"}),
+            }
+        )
+        heading = [f"{str(style).capitalize()} shapes:"] if style else []
+        texts += [*heading, shown.to_markdown(index=False)]
+    controls = table["group"].eq("control").any()
+    if controls and table["images"].max() < 2 * NEIGHBORS:
+        texts.append(f"Fewer than {2 * NEIGHBORS} images are too few to judge controls and factors.")
+    return "\n\n".join(texts) + "\n"
 
 
-def _accuracy_table(rows: Sequence[AccuracyRow]) -> list[str]:
-    lines = ["| | | images | accuracy | expected | |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        verdict = {None: "", True: "yes", False: "**no**"}[row.as_expected]
-        expected = "" if row.low is None else f"{row.low:.1%} to {row.high:.1%}"
-        accuracy = f"{row.accuracy:.1%}" if row.images else f"needs {2 * NEIGHBORS} images"
-        lines.append(f"| {row.group} | {row.name} | {row.images} | {accuracy} | {expected} | {verdict} |")
-    return lines
+def _row(group: str, name: str, right: np.ndarray, low: float = nan, high: float = nan) -> dict[str, Any]:
+    accuracy = float(right.mean())
+    as_expected = None if np.isnan(low) else bool(low <= accuracy <= high)
+    values = (group, name, len(right), accuracy, low, high, as_expected)
+    return dict(zip(COLUMNS[1:], values, strict=True))
 
 
-def _row(group: str, name: str, right: NDArray[np.bool_], limits: tuple[float, float] | None = None) -> AccuracyRow:
-    return AccuracyRow("", group, name, len(right), float(right.mean()), *(limits or (None, None)))
-
-
-def _at_least(share: float | None, count: int) -> tuple[float, float] | None:
-    return (share, 1.0) if share is not None and round(count * (1 - share), 6) >= 3 else None
-
-
-def _diameters(band: str) -> list[float]:
-    return [float(number) for number in band.removesuffix(" px").split("-")]
+def _at_least(share: float, count: int) -> tuple[float, float]:
+    return (share, 1.0) if round(count * (1 - share), 6) >= 3 else (nan, nan)
 
 
 def _around(value: float, distance: float) -> tuple[float, float]:

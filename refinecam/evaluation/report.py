@@ -1,8 +1,7 @@
-"""What an evaluation leaves for people: summary, figure, and both in TensorBoard."""
+"""What people read of an evaluation, made from its tables alone: summaries, figure, TensorBoard."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 from warnings import warn
 
 import pandas as pd
@@ -10,80 +9,66 @@ import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from matplotlib.figure import Figure
 
-from refinecam.attribution import AttributionMethod
-from refinecam.evaluation.accuracy import AccuracyRow, accuracy_data, accuracy_markdown
-from refinecam.evaluation.figures import overlay_figure
-from refinecam.evaluation.results import ResultsFolder
-from refinecam.evaluation.scores import GROUND_TRUTH
-from refinecam.metrics import Summary
+from refinecam.data import REPORTS
+from refinecam.evaluation.accuracy import accuracy_markdown, accuracy_table
+from refinecam.evaluation.table import KEYS, Results, summarize, title_of
+from refinecam.visualization import overlay_figure
+
+FILES = ("accuracy.csv", "accuracy.md", "summary.csv", "summary.md", "maps.png", *(f"{name}.csv" for name in REPORTS))
+"""What a report can write."""
 
 
-class SummaryRow(NamedTuple):
-    """One score of one method over the data set."""
-
-    method: AttributionMethod
-    score: str
-    summary: Summary
-
-
-class BirdsReport(NamedTuple):
-    """FunnyBirds' scores of all methods: as a table, as text, and as values to log."""
-
-    table: pd.DataFrame
-    text: str
-    values: dict[str, float]
-
-
-def write_report(
-    results: ResultsFolder,
-    rows: Sequence[SummaryRow],
-    accuracy: Sequence[AccuracyRow],
-    heading: str,
-    figure_images: int,
-    loggers: Sequence[Logger],
-    birds: BirdsReport | None = None,
-) -> list[Path]:
-    """Write the accuracy and, if methods were scored, merge their rows; write summary and figure; log everything.
+def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
+    """Write the accuracy and, if methods were scored, summary and figure; log them.
 
     Args:
-        results: the evaluation's folder, with the parts of all processes.
-        rows: every score of every method; may be empty.
-        accuracy: of the classifier, see :func:`~refinecam.evaluation.accuracy.accuracy_rows`.
-        heading: what was evaluated, and how, in a line or two.
-        figure_images: images in the figure.
-        loggers: of the trainer.
-        birds: FunnyBirds' scores, where the data has them.
+        folder: the output of an evaluation.
+        loggers: get every number and, where they are TensorBoard's, texts and figure.
 
     Returns:
-        The files that are new.
+        The files that were written.
+
+    Raises:
+        InputError: if the folder has no evaluation.
     """
-    written = ["predictions.parquet", "accuracy.csv"]
-    accuracy_data(accuracy).to_csv(results.folder / "accuracy.csv", index=False)
-    texts = {"accuracy": f"{heading}\n\n{accuracy_markdown(accuracy)}"}
-    told = [row for row in accuracy if row.images]  # the others have no accuracy to log
-    values = {f"accuracy/{' '.join(filter(None, (row.style, row.group, row.name)))}": row.accuracy for row in told}
+    results = Results(folder)
+    about, tables = results.about, results.tables()
+    predictions = tables["predictions"]
+    accuracy = accuracy_table(predictions, about["classes"], about["expected_of_controls"], about["least_accuracy"])
+    right = (predictions["label"] == predictions["predicted"]).mean()
+    heading = f"{about['title']}: {len(predictions)} images, accuracy {right:.1%}"
+    csv, texts = {"accuracy": accuracy}, {"accuracy": f"{heading}\n\n{accuracy_markdown(accuracy)}"}
+    values = {
+        f"accuracy/{' '.join(filter(None, (row.style, row.group, row.name_)))}": row.accuracy
+        for row in accuracy.rename(columns={"name": "name_"}).itertuples()
+    }
     figure = None
-    if rows:
-        warn_of_unscored(rows)
-        results.merge("per_image")
-        summary_table(rows).to_csv(results.folder / "summary.csv", index=False)
-        written += ["per_image.parquet", "summary.csv"]
-        texts["summary"] = f"{heading}\n\n{summary_markdown(rows)}"
-        values |= {f"{row.score}/{row.method.title}": row.summary.mean for row in rows}
-        if birds is not None:
-            results.merge("funnybirds")
-            birds.table.to_csv(results.folder / "funnybirds.csv", index=False)
-            written += ["funnybirds.parquet", "funnybirds.csv"]
-            texts["summary"] += f"\n{birds.text}"
-            values |= birds.values
-        kept = results.maps(figure_images)
-        figure = maps_figure(kept) if kept else None
+    if "per_image" in tables:
+        summary = summarize(tables["per_image"], [score["name"] for score in about["scores"]])
+        warn_of_unscored(summary, [score["name"] for score in about["scores"] if score["needs_masks"]])
+        csv["summary"] = summary
+        of_masks = [score["name"] for score in about["scores"] if score["needs_masks"]]
+        texts["summary"] = f"{heading}, {_explained(about, summary)}\n\n{summary_markdown(summary, of_masks)}"
+        values |= {f"{row['score']}/{title_of(row)}": row["mean"] for _, row in summary.iterrows()}
+        figure = maps_figure(results)
+        for name, make in REPORTS.items():
+            if name in tables:
+                own = make(tables[name])
+                csv[name] = own.table
+                texts["summary"] += f"\n{own.text}"
+                values |= own.values
+    written = []
+    for name, table in csv.items():
+        table.to_csv(results.folder / f"{name}.csv", index=False)
+        written.append(f"{name}.csv")
     for name, text in texts.items():
         (results.folder / f"{name}.md").write_text(text)
         written.append(f"{name}.md")
     if figure is not None:
         figure.savefig(results.folder / "maps.png", dpi=150)
         written.append("maps.png")
+    for name in set(FILES) - set(written):
+        (results.folder / name).unlink(missing_ok=True)
     for logger in loggers:
         logger.log_metrics(values)
         if isinstance(logger, TensorBoardLogger):
@@ -91,21 +76,26 @@ def write_report(
                 logger.experiment.add_text(name, text)
             if figure is not None:
                 logger.experiment.add_figure("maps", figure)
-    results.finish(written)
-    return [results.folder / name for name in written]
+    return [results.folder / name for name in (*(f"{name}.parquet" for name in tables), *written)]
 
 
-def warn_of_unscored(rows: Sequence[SummaryRow]) -> None:
+def _explained(about: dict, summary: pd.DataFrame) -> str:
+    skipped = int(summary["skipped"].max())
+    which = f"{skipped} misclassified ones skipped" if about["only_correct"] else "all of them scored"
+    notes = "".join(f" {note}" for note in dict.fromkeys(score["note"] for score in about["scores"]) if note)
+    return f"{which}; the {about['target']} class explained; mean ± std of the per-image scores.{notes}"
+
+
+def warn_of_unscored(summary: pd.DataFrame, of_masks: Sequence[str]) -> None:
     """Say which methods made maps without a score, and why there is no score at all if there is none."""
-    for method in dict.fromkeys(row.method for row in rows):
-        own = [row for row in rows if row.method is method]
-        of_map = [row for row in own if row.score not in GROUND_TRUTH] or own  # others need an object in the image, too
-        undefined = max(row.summary.undefined for row in of_map)
+    for _, own in summary.groupby(list(KEYS), sort=False):
+        of_map = own[~own["score"].isin(of_masks)]  # the others need an object in the image, too
+        undefined = int((of_map if len(of_map) else own)["undefined"].max())
         if undefined:
-            warn(f"{method.title}: {undefined} maps are constant or not finite and have no score", stacklevel=3)
-    if not any(row.summary.scored for row in rows):
-        skipped = max(row.summary.skipped for row in rows)
-        undefined = any(row.summary.undefined for row in rows)
+            name = title_of(own.iloc[0].to_dict())
+            warn(f"{name}: {undefined} maps are constant or not finite and have no score", stacklevel=3)
+    if not summary["scored"].any():
+        skipped, undefined = int(summary["skipped"].max()), bool(summary["undefined"].any())
         reasons = [f"{skipped} images are misclassified, and only right ones are explained"] if skipped else []
         if undefined:
             which = "every other map" if skipped else "every map"
@@ -113,45 +103,40 @@ def warn_of_unscored(rows: Sequence[SummaryRow]) -> None:
         warn(f"no image was scored: {' and '.join(reasons) or 'there was none'}", stacklevel=3)
 
 
-def summary_table(rows: Sequence[SummaryRow]) -> pd.DataFrame:
-    """Long table: method, stage, aggregator, score, then mean, std and the counts."""
-    return pd.DataFrame([{**method_columns(row.method), "score": row.score, **row.summary._asdict()} for row in rows])
-
-
-def method_columns(method: AttributionMethod) -> dict[str, str]:
-    """What names a method in every table; empty where it has no stage or aggregator."""
-    stage = "" if method.stage is None else str(method.stage)
-    return {"method": method.name, "stage": stage, "aggregator": method.aggregator or ""}
-
-
-def summary_markdown(rows: Sequence[SummaryRow]) -> str:
+def summary_markdown(summary: pd.DataFrame, of_masks: Sequence[str] = ()) -> str:
     """One line a method: mean ± std of every score, how many images were scored, how many had no score.
 
     Scores that compare with the ground truth have a table of their own.
+
+    Args:
+        summary: from :func:`~refinecam.evaluation.table.summarize`.
+        of_masks: the scores that compare with the ground truth.
     """
-    with_truth = [row for row in rows if row.score in GROUND_TRUTH]
-    without = [row for row in rows if row.score not in GROUND_TRUTH]
-    if not (with_truth and without):
-        return _markdown(rows)
-    return f"With ground truth:\n\n{_markdown(with_truth)}\nWithout:\n\n{_markdown(without)}"
+    with_masks = summary["score"].isin(of_masks)
+    if not with_masks.any() or with_masks.all():
+        return _markdown(summary)
+    return f"With ground truth:\n\n{_markdown(summary[with_masks])}\nWithout:\n\n{_markdown(summary[~with_masks])}"
 
 
-def _markdown(rows: Sequence[SummaryRow]) -> str:
-    scores = list(dict.fromkeys(row.score for row in rows))
-    lines = ["| method | stage | " + " | ".join(scores) + " | scored | undefined |", "|" + "---|" * (len(scores) + 4)]
-    for method in dict.fromkeys(row.method for row in rows):
-        found = [row.summary for row in rows if row.method is method]
-        cells = [f"{summary.mean:.3f} ± {summary.std:.3f}" for summary in found]
-        columns = method_columns(method)
-        title = ", ".join(part for part in (columns["method"], columns["aggregator"]) if part)
-        counts = [str(min(s.scored for s in found)), str(max(s.undefined for s in found))]
-        lines.append(f"| {' | '.join([title, columns['stage'], *cells, *counts])} |")
-    return "\n".join(lines) + "\n"
+def _markdown(summary: pd.DataFrame) -> str:
+    rows = []
+    for (method, stage, aggregator), own in summary.groupby(list(KEYS), sort=False):
+        cells = {row.score: f"{row.mean:.3f} ± {row.std:.3f}" for row in own.rename(columns={}).itertuples()}
+        title = ", ".join(part for part in (method, aggregator) if part)
+        counts = {"scored": own["scored"].min(), "undefined": own["undefined"].max()}
+        rows.append({"method": title, "stage": stage, **cells, **counts})
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) + "\n"
 
 
-def maps_figure(kept: Sequence[dict[str, Any]]) -> Figure:
-    """Overlays of the kept images, see :meth:`~refinecam.evaluation.results.ResultsFolder.maps`."""
-    masks = torch.stack([entry["mask"] for entry in kept]) if "mask" in kept[0] else None
-    maps = {name: torch.stack([entry["maps"][name] for entry in kept]) for name in kept[0]["maps"]}
-    images = torch.stack([entry["image"] for entry in kept])
-    return overlay_figure(images, maps, masks, [entry["name"] for entry in kept])
+def maps_figure(results: Results) -> Figure | None:
+    """Overlays of the kept images; None where there are none."""
+    kept = results.kept()
+    if not kept:
+        return None
+
+    def together(name: str) -> torch.Tensor:
+        return torch.stack([torch.from_numpy(entry[name]).float() for entry in kept])
+
+    maps = {name.removeprefix("map: "): together(name) for name in kept[0] if name.startswith("map: ")}
+    masks = together("mask") if "mask" in kept[0] else None
+    return overlay_figure(together("image"), maps, masks, [str(entry["name"]) for entry in kept])

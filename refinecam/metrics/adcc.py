@@ -1,16 +1,45 @@
-"""Mean of ``adcc`` as a metric."""
+"""ADCC."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from refinecam.metrics.functional.map_evaluation import MapEvaluation
-from refinecam.metrics.per_image_mean import PerImageMean
+from refinecam.metrics.average_drop import average_drop_of
+from refinecam.metrics.base import PerImageMean, register
+from refinecam.metrics.coherency import coherency_of
+from refinecam.metrics.complexity import complexity
+from refinecam.metrics.evaluation import MapEvaluation, Method
+from refinecam.metrics.formulas import harmonic_mean
 
 
+def adcc(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, method: Method) -> Tensor:
+    r"""Average Drop, Coherency and Complexity in one (Poppi et al., CVPRW 2021).
+
+    .. math::
+        \mathrm{ADCC} = 3 \Big( \frac{1}{\mathrm{Coherency}} + \frac{1}{1 - \mathrm{Complexity}}
+        + \frac{1}{1 - \mathrm{AverageDrop}} \Big)^{-1}
+
+    0 where a term is 0. Fooled by trivial maps, as Average Drop is.
+
+    Args:
+        model: classifier, images to logits.
+        images: normalized images, shape (N, C, H, W).
+        targets: explained classes, int64, shape (N,).
+        maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
+        method: what made them; it is asked again, for the masked images.
+
+    Returns:
+        Shape (N,), in [0, 1]; higher is better. NaN where the map is constant.
+
+    Raises:
+        InputError: if shapes or ranges do not fit.
+    """
+    return ADCC().score(MapEvaluation(model, images, targets, maps, method))
+
+
+@register("adcc")
 class ADCC(PerImageMean):
-    """Mean :func:`~refinecam.metrics.functional.adcc` over the images seen."""
+    """Mean :func:`adcc` over the images seen."""
 
     higher_is_better = True
 
-    def score(self, evaluation: MapEvaluation) -> Tensor:
-        """Scores of one batch."""
-        return evaluation.adcc
+    def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
+        return harmonic_mean(coherency_of(evaluation), 1 - complexity(evaluation.maps), 1 - average_drop_of(evaluation))

@@ -1,16 +1,42 @@
-"""Mean of ``cosine_similarity`` as a metric."""
+"""Cosine to the ground truth."""
 
+import torch
 from torch import Tensor
 
-from refinecam.metrics.functional.map_evaluation import MapEvaluation
-from refinecam.metrics.per_image_mean import PerImageMean
+from refinecam.metrics.base import PerImageMean, register
+from refinecam.metrics.evaluation import MapEvaluation
+from refinecam.metrics.formulas import check_masks
 
 
+def cosine_similarity(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Cosine of the angle between a map and the ground-truth mask.
+
+    .. math:: \cos(M, T) = \frac{\langle M, T \rangle}{\lVert M \rVert \lVert T \rVert}
+
+    Args:
+        maps: attribution maps, shape (N, 1, H, W), values in [0, 1].
+        masks: ground truth, same shape, values 0 and 1.
+
+    Returns:
+        Cosine of each pair, shape (N,), in [0, 1]; higher is better. NaN where a map or a mask is 0 everywhere.
+
+    Raises:
+        InputError: if the shapes differ or a value is out of range.
+
+    >>> import torch
+    >>> cosine_similarity(torch.ones(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))
+    tensor([0.5000])
+    """
+    check_masks(maps, masks)
+    a, b = maps.flatten(1).double(), masks.flatten(1).double()
+    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).to(torch.float32)
+
+
+@register("cosine_similarity", needs_masks=True)
 class CosineSimilarity(PerImageMean):
-    """Mean :func:`~refinecam.metrics.functional.cosine_similarity` over the images seen."""
+    """Mean :func:`cosine_similarity` over the images seen."""
 
     higher_is_better = True
 
-    def score(self, evaluation: MapEvaluation) -> Tensor:
-        """Scores of one batch."""
-        return evaluation.cosine_similarity
+    def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
+        return cosine_similarity(evaluation.maps, evaluation.masks)

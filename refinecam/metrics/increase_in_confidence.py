@@ -1,16 +1,38 @@
-"""Mean of ``increase_in_confidence`` as a metric."""
+"""Increase in Confidence."""
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from refinecam.metrics.functional.map_evaluation import MapEvaluation
-from refinecam.metrics.per_image_mean import PerImageMean
+from refinecam.metrics.base import PerImageMean, register
+from refinecam.metrics.evaluation import MapEvaluation
 
 
+def increase_in_confidence(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor) -> Tensor:
+    r"""Whether what the map shows alone is more convincing than the whole image (Chattopadhyay et al., WACV 2018).
+
+    .. math:: \mathrm{Increase} = \mathbb{1}[\,y_c(x) < y_c(x \odot M)\,]
+
+    Args:
+        model: classifier, images to logits.
+        images: normalized images, shape (N, C, H, W); the product is taken on them, so 0 is the mean color.
+        targets: explained classes, int64, shape (N,).
+        maps: attribution maps, shape (N, 1, H, W), in [0, 1].
+
+    Returns:
+        Shape (N,), 0 or 1; higher is better.
+
+    Raises:
+        InputError: if shapes or ranges do not fit.
+    """
+    return IncreaseInConfidence().score(MapEvaluation(model, images, targets, maps))
+
+
+@register("increase_in_confidence")
 class IncreaseInConfidence(PerImageMean):
-    """Mean :func:`~refinecam.metrics.functional.increase_in_confidence` over the images seen."""
+    """Mean :func:`increase_in_confidence` over the images seen."""
 
     higher_is_better = True
 
-    def score(self, evaluation: MapEvaluation) -> Tensor:
-        """Scores of one batch."""
-        return evaluation.increase_in_confidence
+    def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
+        increase = (evaluation.clean_confidence < evaluation.masked_confidence).float()
+        return increase.masked_fill(evaluation.masked_confidence.isnan(), torch.nan)

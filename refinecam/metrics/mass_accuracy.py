@@ -1,16 +1,42 @@
-"""Mean of ``mass_accuracy`` as a metric."""
+"""Mass accuracy."""
 
 from torch import Tensor
 
-from refinecam.metrics.functional.map_evaluation import MapEvaluation
-from refinecam.metrics.per_image_mean import PerImageMean
+from refinecam.metrics.base import PerImageMean, register
+from refinecam.metrics.evaluation import MapEvaluation
+from refinecam.metrics.formulas import check_masks
 
 
+def mass_accuracy(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Share of the map that lies on the object (relevance mass accuracy, Arras et al., Information Fusion 2022).
+
+    .. math:: \frac{\sum M \odot T}{\sum M}
+
+    Args:
+        maps: attribution maps, shape (N, 1, H, W), values in [0, 1].
+        masks: ground truth, same shape, values 0 and 1.
+
+    Returns:
+        Shape (N,), in [0, 1]; higher is better. NaN where a map or a mask is 0 everywhere.
+
+    Raises:
+        InputError: if the shapes differ or a value is out of range.
+
+    >>> import torch
+    >>> mass_accuracy(torch.tensor([[[[0.5, 1.0, 0.5]]]]), torch.tensor([[[[0.0, 1.0, 0.0]]]]))
+    tensor([0.5000])
+    """
+    check_masks(maps, masks)
+    values, truth = maps.flatten(1).double(), masks.flatten(1).double()
+    share = (values * truth).sum(1) / values.sum(1)
+    return share.masked_fill(truth.sum(1) == 0, float("nan")).float()
+
+
+@register("mass_accuracy", needs_masks=True)
 class MassAccuracy(PerImageMean):
-    """Mean :func:`~refinecam.metrics.functional.mass_accuracy` over the images seen."""
+    """Mean :func:`mass_accuracy` over the images seen."""
 
     higher_is_better = True
 
-    def score(self, evaluation: MapEvaluation) -> Tensor:
-        """Scores of one batch."""
-        return evaluation.mass_accuracy
+    def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
+        return mass_accuracy(evaluation.maps, evaluation.masks)

@@ -97,26 +97,24 @@ def read_weights(checkpoint: str | Path, backbone: str | None = None, image_size
     return weights
 
 
-def check_colors(argument: str, value: object, normalize: bool, data: Any) -> None:
+def check_colors(argument: str, value: object, normalized: bool, of_data: bool) -> None:
     """Refuse data of other colors than those that weights have seen.
 
     Args:
-        argument: what named the weights: ``"checkpoint"``, ``"teacher"`` or ``"ckpt_path"``.
+        argument: what named the weights.
         value: the name that it gave.
-        normalize: whether their training normalized its images.
-        data: data module; None where there is none to ask.
+        normalized: whether their training normalized its images.
+        of_data: whether the data are.
 
     Raises:
-        InputError: if its images are not of the kind.
+        InputError: if the images are not of the kind.
     """
-    if data is None or normalize == getattr(data, "hparams", {}).get("normalize", True):
-        return
-    seen = "normalized images" if normalize else "colors in [0, 1]"
-    option = "--ckpt_path" if argument == "ckpt_path" else f"--model.{argument}"
-    raise InputError(
-        f"{argument}: {value} was trained on {seen}, which these data are not; give another {option} or, with "
-        f"FunnyBirds, --data.normalize {str(normalize).lower()}"
-    )
+    if normalized != of_data:
+        seen = "normalized images" if normalized else "colors in [0, 1]"
+        raise InputError(
+            f"{argument}: {value} was trained on {seen}, which these data are not; give other weights or, with "
+            f"FunnyBirds, normalize {str(normalized).lower()}"
+        )
 
 
 def find_checkpoint(checkpoint: str | Path) -> Path:

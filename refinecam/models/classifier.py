@@ -119,7 +119,8 @@ class Classifier(L.LightningModule):
     def on_fit_start(self) -> None:
         """Compile what the training steps run; refuse weights that have seen other colors."""
         for argument, normalize in self._colors.items():
-            check_colors(argument, self.hparams[argument], normalize, self.trainer.datamodule)  # type: ignore[attr-defined]
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            check_colors(argument, self.hparams[argument], normalize, getattr(data, "normalized", True))
         if self.hparams["compile"]:
             names = (os.environ.get("CXX", "g++"), "g++", "clang++")
             if self.device.type == "cpu" and not any(map(shutil.which, names)):

@@ -16,12 +16,12 @@ from pytorch_grad_cam.metrics.arcc import ARCC as PeerARCC
 from pytorch_grad_cam.metrics.road import ROADCombined
 from pytorch_grad_cam.refine_cam import RefineCAM as PeerRefineCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+from refinecam.evaluation.scores import GROUND_TRUTH, LABEL_FREE
 from torch import Tensor, nn
 
 from refinecam.attribution import GradCAMPlusPlus, LayerCAM, RandomCAM, RefineCAM
 from refinecam.core.running import default_chunk, eval_mode, fast_forward
 from refinecam.data import ShapesDataModule
-from refinecam.evaluation.scores import GROUND_TRUTH, LABEL_FREE
 from refinecam.metrics import MapEvaluation
 from refinecam.metrics.functional import arcc, road
 from refinecam.models import load_network

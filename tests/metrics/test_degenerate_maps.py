@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from refinecam.attribution import All1sCAM, RandomCAM
+from refinecam.metrics.formulas import harmonic_mean
 from refinecam.metrics.functional import adcc, arcc, average_drop, coherency, road
-from refinecam.metrics.functional.formulas import harmonic_mean
 from tests.metrics.test_functional import CAM
 
 

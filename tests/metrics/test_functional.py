@@ -237,7 +237,7 @@ def test_other_bad_input(tiny_net, images, targets):
         road(tiny_net, images, targets + 1, maps)
     with pytest.raises(ValueError, match="index: expected one for each of 5 images, got 2"):
         road(tiny_net, images, targets, maps, index=[1, 2])
-    with pytest.raises(ValueError, match="seed and index: expected 0 or more, got seed -1"):
+    with pytest.raises(ValueError, match="seed: expected a whole number, at least 0, got -1"):
         road(tiny_net, images, targets, maps, seed=-1)
     with pytest.raises(ValueError, match="percentiles: expected numbers"):
         road(tiny_net, images, targets, maps, percentiles=(0, 50))

@@ -8,7 +8,7 @@ from sklearn.metrics import jaccard_score, roc_auc_score
 from refinecam.attribution import All1sCAM
 from refinecam.attribution.method import normalize, resize
 from refinecam.metrics.functional import cosine_similarity, iou, mass_accuracy, pointing_game, roc_auc
-from refinecam.metrics.functional.ranking import TIE, plateaus, relevance_ranks
+from refinecam.metrics.ranking import TIE, plateaus, relevance_ranks
 
 SCORES = [cosine_similarity, iou, mass_accuracy, pointing_game, roc_auc]
 

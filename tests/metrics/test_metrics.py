@@ -123,7 +123,7 @@ def test_shared_parts_are_computed_once():
 
 def test_missing_parts_are_asked_for():
     evaluation = evaluate(slice(0, 1))
-    evaluation.method = evaluation.masks = None
+    evaluation.method = evaluation._masks = None
     with pytest.raises(ValueError, match="method: Coherency, ADCC and ARCC"):
         ARCC().update(evaluation)
     with pytest.raises(ValueError, match="masks: this score compares with the ground truth"):

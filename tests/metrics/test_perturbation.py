@@ -42,7 +42,7 @@ def slow(model, image, target, m, kind, steps, fill):
 @pytest.mark.parametrize("kind", ["insertion", "deletion"])
 def test_equals_its_definition(kind, fill, tiny_net, images, targets):
     maps = RandomCAM()(tiny_net, images, targets)
-    evaluation = MapEvaluation(tiny_net, images, targets, maps, noise=0)
+    evaluation = MapEvaluation(tiny_net, images, targets, maps)
     curve, area = perturbation_curve(evaluation, kind, 6, fill)
     expected = torch.tensor([slow(tiny_net, *row, kind, 6, fill) for row in zip(images, targets, maps, strict=True)])
     torch.testing.assert_close(curve, expected, atol=1e-4, rtol=0)

@@ -5,11 +5,14 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from refinecam.data.funnybirds.evaluation import BirdEvaluation
 from refinecam.data.funnybirds.scores import THRESHOLDS
+
+Array = NDArray[np.float64]
 
 
 class FunnyBirdsSummary(NamedTuple):
@@ -56,6 +59,46 @@ class FunnyBirdsSummary(NamedTuple):
     distractibility_images: int
     single_deletion_images: int
     target_sensitivity_images: int
+
+
+def at_best_threshold(
+    csdc: Array,
+    pc: Array,
+    dc: Array,
+    distractibility: Array,
+    single_deletion: float,
+    target_sensitivity: float,
+    **rest: Any,
+) -> FunnyBirdsSummary:
+    """Choose the threshold over the data set, and make up the three scores.
+
+    Args:
+        csdc: means for each threshold, shape (80,).
+        pc: likewise.
+        dc: likewise.
+        distractibility: likewise.
+        single_deletion: mean.
+        target_sensitivity: mean.
+        rest: the summary's other fields.
+    """
+    # In the order of the authors' sums, whose rounding decides between thresholds that are as good.
+    complete = csdc / 3 + pc / 3 + dc / 3 + distractibility
+    best = int(np.argmax(np.nan_to_num(complete, nan=-np.inf)))
+    parts = complete[best] / 2, single_deletion, target_sensitivity
+    return FunnyBirdsSummary(
+        csdc=float(csdc[best]),
+        pc=float(pc[best]),
+        dc=float(dc[best]),
+        distractibility=float(distractibility[best]),
+        single_deletion=single_deletion,
+        target_sensitivity=target_sensitivity,
+        threshold=THRESHOLDS[best].item(),
+        completeness=float(parts[0]),
+        correctness=parts[1],
+        contrastivity=parts[2],
+        score=float(sum(parts) / 3),
+        **rest,
+    )
 
 
 COUNTED = ("csdc", "distractibility", "single_deletion", "target_sensitivity")
@@ -215,24 +258,13 @@ class FunnyBirdsScore(MetricCollection):
         """Scores at the best threshold, and the three that they make up, over the images of all processes."""
         found: dict[str, Tensor] = super().compute()
         counted = {name: cast(BirdMetric, self[name]).count() for name in ("accuracy", *COUNTED)}
-        # In the order of the authors' sums, whose rounding decides between thresholds that are as good.
-        complete = found["csdc"] / 3 + found["pc"] / 3 + found["dc"] / 3 + found["distractibility"]
-        best = int(np.argmax(complete.nan_to_num(-torch.inf).cpu().numpy()))
-        scores = {name: float(value[best] if value.ndim else value) for name, value in found.items()}
-        share = scores.pop("undefined")
-        images = counted["accuracy"]
-        parts = complete[best].item() / 2, scores["single_deletion"], scores["target_sensitivity"]
-        return FunnyBirdsSummary(
+        scores: dict[str, Any] = {
+            name: value.cpu().numpy() if value.ndim else float(value) for name, value in found.items()
+        }
+        share, images = scores.pop("undefined"), counted["accuracy"]
+        return at_best_threshold(
             **scores,
-            threshold=THRESHOLDS[best].item(),
-            completeness=parts[0],
-            correctness=parts[1],
-            contrastivity=parts[2],
-            score=sum(parts) / 3,
             images=images,
             undefined=round(share * images) if images else 0,
-            csdc_images=counted["csdc"],
-            distractibility_images=counted["distractibility"],
-            single_deletion_images=counted["single_deletion"],
-            target_sensitivity_images=counted["target_sensitivity"],
+            **{f"{name}_images": counted[name] for name in COUNTED},  # type: ignore[arg-type]
         )

@@ -1,17 +1,18 @@
 """LightningDataModule of FunnyBirds."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from torch.utils.data import DataLoader
 
 from refinecam.core.errors import InputError, check_counts
+from refinecam.data.base import DataModule
 from refinecam.data.funnybirds.archive import URL, fetch_archive
 from refinecam.data.funnybirds.dataset import FunnyBirds, collate, read_classes, read_entries
+from refinecam.data.funnybirds.scorer import BirdScorer
 from refinecam.data.sampling import evaluation_loader, training_loader
 from refinecam.data.transforms import JointTransform
 
@@ -19,7 +20,7 @@ OFFICIAL_CLASSES = 50
 STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
-class FunnyBirdsDataModule(L.LightningDataModule):
+class FunnyBirdsDataModule(DataModule):
     """FunnyBirds, from the official archive or drawn by ``python -m refinecam.data.funnybirds``.
 
     The data set has no validation split: a share of each class's training images is held out, always the same ones.
@@ -44,8 +45,9 @@ class FunnyBirdsDataModule(L.LightningDataModule):
         classes: names of the classes.
         bird_classes: entries of ``classes.json``, with the parts of each class; empty until there is a folder.
         transform: of images and part maps.
-        title: what the images are, for tables.
     """
+
+    transform: JointTransform
 
     def __init__(
         self,
@@ -78,9 +80,18 @@ class FunnyBirdsDataModule(L.LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         awaited = download and not self.folder.exists()
         self.bird_classes: list[dict[str, Any]] = [] if awaited else read_classes(self.folder)
-        self.title = f"FunnyBirds in {folder}"
+        self.normalized = normalize
         self.classes = tuple(f"class {i}" for i in range(len(self.bird_classes) or OFFICIAL_CLASSES))
         self.datasets: dict[str, FunnyBirds] = {}
+
+    @property
+    def title(self) -> str:
+        """What the images are, for tables."""
+        return f"FunnyBirds in {self.folder}"
+
+    def own_scorer(self, batch: Mapping[str, Any], chunk: int | None = None) -> BirdScorer | None:
+        """FunnyBirds' own scores, where the batches have the interventions."""
+        return BirdScorer(self.bird_classes, chunk) if "subsets" in batch else None
 
     def prepare_data(self) -> None:
         """Fetch the archive if it is asked for and needed; Lightning calls this on one process."""

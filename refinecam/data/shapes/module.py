@@ -1,15 +1,16 @@
 """LightningDataModule of the shapes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from torch.utils.data import ConcatDataset, DataLoader
 
 from refinecam.core.backbones import takes_any_size
 from refinecam.core.errors import InputError, check_counts, check_not_negative, check_range
 from refinecam.core.progress import ends, training_progress
+from refinecam.data.base import DataModule
 from refinecam.data.sampling import evaluation_loader, training_loader
 from refinecam.data.shapes.backgrounds import Backgrounds, Image
 from refinecam.data.shapes.dataset import CONTROLS, LEAST_ACCURACY, ShapesDataset
@@ -42,7 +43,7 @@ class CropStage:
     bands: list[tuple[float, float]] | None = None
 
 
-class ShapesDataModule(L.LightningDataModule):
+class ShapesDataModule(DataModule):
     """Shapes over procedural scenes or over a folder of pictures.
 
     Training from scratch needs small views first: give a ``curriculum`` of crops, which are followed by whole
@@ -72,6 +73,7 @@ class ShapesDataModule(L.LightningDataModule):
         seed: seed of every draw.
     """
 
+    transform: JointTransform
     classes = CLASSES
     expected_of_controls = CONTROLS
     least_accuracy = LEAST_ACCURACY
@@ -173,6 +175,11 @@ class ShapesDataModule(L.LightningDataModule):
         """What the images are, for tables."""
         drawn = "" if self.style == "varied" else "paper-style " if self.style == "paper" else "varied and paper-style "
         return f"{drawn}shapes on {' and '.join(self.sources)} backgrounds, seed {self.seed}"
+
+    def describe(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
+        """Size band and style of each image."""
+        bands = ["{:g}-{:g} px".format(*self.bands[band]) for band in batch["band"].tolist()]
+        return {"band": bands, "style": [STYLES[style] for style in batch["style"].tolist()]}
 
     @property
     def styles(self) -> tuple[Style, ...]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from refinecam.core.errors import InputError
-from refinecam.metrics.functional.formulas import check_form
+from refinecam.metrics.formulas import check_form
 
 CELL = 1.7
 TOLERANCE = 0.02
@@ -76,31 +76,6 @@ def overlay(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
     gray = picture.mean(2, keepdims=True).repeat(3, 2)
     colors = matplotlib.colormaps["inferno"](np.nan_to_num(values))[..., :3]
     return 0.35 * gray + 0.65 * colors
-
-
-def confusion_figure(counts: Tensor, classes: Sequence[str]) -> Figure:
-    """Confusion matrix: true classes by rows, predicted by columns, with counts."""
-    matrix = counts.cpu().numpy()
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    side = 1.5 + 0.55 * len(classes)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axis = figure.subplots()
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axis.set_xticks(range(len(classes)), list(classes), rotation=40, ha="right", fontsize=8)
-    axis.set_yticks(range(len(classes)), list(classes), fontsize=8)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("true")
-    if len(classes) <= 20:
-        for (i, j), count in np.ndenumerate(matrix):
-            axis.text(
-                j,
-                i,
-                str(int(count)),
-                ha="center",
-                va="center",
-                color="white" if shares[i, j] > 0.5 else "black",
-            )
-    return figure
 
 
 def _show(axis: Axes, picture: np.ndarray) -> None:

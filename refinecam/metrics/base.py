@@ -1,14 +1,17 @@
-"""The mean of a per-image score over all images of all processes."""
+"""What every score is: the mean of a per-image score over all images of all processes, known by a name."""
 
+import inspect
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from refinecam.core.calls import parse_calls
 from refinecam.core.errors import InputError
-from refinecam.metrics.functional.map_evaluation import MapEvaluation
+from refinecam.metrics.evaluation import MapEvaluation
 
 
 class Summary(NamedTuple):
@@ -33,9 +36,14 @@ class PerImageMean(Metric, ABC):
     """Accumulates one score for each image as sums, so that many processes give what one gives.
 
     An undefined map has no score: it is left out of the mean and counted beside it.
-    In a ``MetricCollection`` use ``compute_groups=False``: scores that tie on the first batch are not the same.
+    Subclasses have a :meth:`score`, and options as arguments of their constructor, which have defaults; see
+    :func:`register`. In a ``MetricCollection`` use ``compute_groups=False``: scores that tie on the first batch are not
+    the same.
     """
 
+    name: ClassVar[str] = ""
+    needs_masks: ClassVar[bool] = False
+    on_request: ClassVar[bool] = False
     is_differentiable = False
     full_state_update = False
     total: Tensor
@@ -51,19 +59,38 @@ class PerImageMean(Metric, ABC):
         for name in ("scored", "undefined", "skipped"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
+    @property
+    def title(self) -> str:
+        """Name in tables: the registered one, with every option that is not the default."""
+        options = [
+            f"{name}={getattr(self, name)!r}"
+            for name, parameter in inspect.signature(type(self)).parameters.items()
+            if getattr(self, name) != parameter.default
+        ]
+        return f"{self.name}({', '.join(options)})" if options else self.name
+
+    @property
+    def note(self) -> str:
+        """What a table of its values should say, beyond the name."""
+        return ""
+
     @abstractmethod
     def score(self, evaluation: MapEvaluation) -> Tensor:
         """The score of each image, shape (N,)."""
 
     def per_image(self, evaluation: MapEvaluation) -> Tensor:
         """The score of each image, shape (N,), float32; NaN where the map is constant or not finite."""
-        return self.score(evaluation).float().masked_fill(evaluation.undefined, torch.nan)
+        key = (type(self), self.title)
+        if key not in evaluation.results:
+            scores = self.score(evaluation).float()
+            evaluation.results[key] = scores.masked_fill(evaluation.undefined, torch.nan)
+        return evaluation.results[key]
 
     def update(self, evaluation: MapEvaluation) -> None:
         """Add the images of one batch.
 
         Raises:
-            InputError: if it is no :class:`~refinecam.metrics.functional.MapEvaluation`.
+            InputError: if it is no :class:`~refinecam.metrics.MapEvaluation`.
         """
         if not isinstance(evaluation, MapEvaluation):
             raise InputError(
@@ -91,3 +118,39 @@ class PerImageMean(Metric, ABC):
             variance = (self.squares / self.scored - mean**2).clamp(min=0)
             counts = [int(count) for count in (self.scored, self.undefined, self.skipped)]
             return Summary(mean.item(), variance.sqrt().item(), *counts)
+
+
+SCORES: dict[str, type[PerImageMean]] = {}
+"""Every score by its name in configs and tables."""
+Score = TypeVar("Score", bound=type[PerImageMean])
+
+
+def parse_scores(text: str | Sequence[str]) -> list[PerImageMean]:
+    """Read scores as one would write them in Python: ``arcc, road(percentiles=(10, 50))``.
+
+    Raises:
+        InputError: naming what cannot be read, and what exists.
+    """
+    scores: list[PerImageMean] = parse_calls(text, SCORES, "scores")
+    titles = [score.title for score in scores]
+    twice = [title for title in titles if titles.count(title) > 1]
+    if twice:
+        raise InputError(f"scores: {twice[0]!r} is there twice")
+    return scores
+
+
+def register(name: str, *, needs_masks: bool = False, on_request: bool = False) -> Callable[[Score], Score]:
+    """Name a score, for configs and tables.
+
+    Args:
+        name: in lower case, as the function is called.
+        needs_masks: whether it compares with the ground truth.
+        on_request: whether it is computed only where it is named, because it costs as much as all others together.
+    """
+
+    def add(score: Score) -> Score:
+        score.name, score.needs_masks, score.on_request = name, needs_masks, on_request
+        SCORES[name] = score
+        return score
+
+    return add

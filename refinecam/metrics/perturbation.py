@@ -9,8 +9,8 @@ from torchvision.transforms.functional import gaussian_blur
 
 from refinecam.core.errors import InputError, check_counts
 from refinecam.imputation import impute
-from refinecam.metrics.functional.imputation import noise_field
-from refinecam.metrics.functional.map_evaluation import MapEvaluation
+from refinecam.metrics.base import PerImageMean, register
+from refinecam.metrics.evaluation import MapEvaluation, shared
 
 Fill = Literal["mean", "blur", "imputed"]
 BLUR = 11
@@ -39,8 +39,9 @@ def deletion(
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
         steps: how many; the network runs ``steps`` + 1 times for each map.
         fill: what stands where pixels are missing: the ``"mean"`` color (0; RISE's choice for deletion), a ``"blur"``
-            of the image (RISE's choice for insertion), or ROAD's ``"imputed"`` values, which hide the holes' form.
-        seed: seed of the order among equal pixels and of the imputation's noise.
+            of the image (RISE's choice for insertion), or ``"imputed"`` values, ROAD's without the noise, which hide the
+            form of the holes.
+        seed: seed of the order among equal pixels.
         index: identity of each image, shape (N,); None takes the images' own values as identity.
 
     Returns:
@@ -96,10 +97,7 @@ def perturbation_curve(
         InputError: for another ``fill`` or less than one step.
     """
     check_perturbation(steps, fill)
-    key = (kind, steps, fill)
-    if key not in evaluation.curves:
-        evaluation.curves[key] = _curve(evaluation, kind, steps, fill)
-    curve = evaluation.curves[key]
+    curve = _curve(evaluation, kind, steps, fill)
     return curve, torch.trapezoid(curve, dx=1 / steps, dim=1)
 
 
@@ -114,6 +112,7 @@ def check_perturbation(steps: int, fill: str) -> None:
         raise InputError(f"fill: expected one of {', '.join(get_args(Fill))}, got {fill!r}")
 
 
+@shared
 def _curve(evaluation: MapEvaluation, kind: str, steps: int, fill: str) -> Tensor:
     images, ranks = evaluation.images, evaluation.ranks
     if fill == "blur" and min(images.shape[2:]) <= BLUR // 2:
@@ -121,16 +120,63 @@ def _curve(evaluation: MapEvaluation, kind: str, steps: int, fill: str) -> Tenso
     total = images.shape[2] * images.shape[3]
     shares = torch.arange(steps + 1, device=images.device, dtype=torch.float64) / steps
     counts = (shares * total).round()[:, None, None, None]
-    noise = noise_field(images, evaluation.noise, evaluation.seed, evaluation.keys) if fill == "imputed" else images
     curves = []
     for i, image in enumerate(images.split(1)):
         moved = ranks[i] >= total - counts
         missing = moved if kind == "deletion" else ~moved
         if fill == "imputed":
-            perturbed = impute(image.expand(steps + 1, -1, -1, -1), missing) + missing * noise[i]
+            perturbed = impute(image.expand(steps + 1, -1, -1, -1), missing)
         else:
             instead = gaussian_blur(image, [BLUR, BLUR], [5.0, 5.0]) if fill == "blur" else image.new_zeros(())
             perturbed = torch.where(missing, instead, image)
         curves.append(evaluation.confidence(perturbed, evaluation.targets[i].expand(steps + 1)))
     curve = torch.stack(curves) if curves else images.new_zeros(0, steps + 1)
     return curve.masked_fill(~evaluation.maps.flatten(1).isfinite().all(1)[:, None], torch.nan)
+
+
+@register("deletion", on_request=True)
+class Deletion(PerImageMean):
+    """Mean :func:`deletion` over the images seen.
+
+    Args:
+        steps: of the curve.
+        fill: what stands where pixels are missing.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, steps: int = 20, fill: Fill = "mean") -> None:
+        super().__init__()
+        check_perturbation(steps, fill)
+        self.steps, self.fill = steps, fill
+
+    def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
+        return perturbation_curve(evaluation, "deletion", self.steps, self.fill)[1]
+
+    @property
+    def note(self) -> str:  # noqa: D102
+        return f"{type(self).__name__}: {self.steps} steps, {self.fill} where pixels are missing."
+
+
+@register("insertion", on_request=True)
+class Insertion(PerImageMean):
+    """Mean :func:`insertion` over the images seen.
+
+    Args:
+        steps: of the curve.
+        fill: what stands where pixels are missing.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, steps: int = 20, fill: Fill = "blur") -> None:
+        super().__init__()
+        check_perturbation(steps, fill)
+        self.steps, self.fill = steps, fill
+
+    def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
+        return perturbation_curve(evaluation, "insertion", self.steps, self.fill)[1]
+
+    @property
+    def note(self) -> str:  # noqa: D102
+        return f"{type(self).__name__}: {self.steps} steps, {self.fill} where pixels are missing."

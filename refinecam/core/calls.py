@@ -1,0 +1,69 @@
+"""Objects written as one would make them in Python, for configs and command lines."""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from refinecam.core.errors import InputError
+
+
+def parse_calls(text: str | Sequence[str], known: Mapping[str, Callable[..., Any]], argument: str) -> list[Any]:
+    """Read calls such as ``RefineCAM(LayerCAM, stage=1)``; parentheses without arguments may be left out.
+
+    Nothing is executed but the known names, with plain values or other such calls as arguments.
+
+    Args:
+        text: calls separated by commas, or a sequence of such texts; none is allowed.
+        known: what may be called, by name.
+        argument: what the text is of, for messages: ``"methods"``.
+
+    Raises:
+        InputError: naming what cannot be read, and what exists.
+
+    >>> parse_calls("complex(1), complex(real=2, imag=complex(3))", {"complex": complex}, "numbers")
+    [(1+0j), (2+3j)]
+    """
+    # A YAML list falls apart at every comma, those inside of parentheses too: together the parts are whole again.
+    whole = text if isinstance(text, str) else ", ".join(text)
+    try:
+        tree = ast.parse(f"[{whole.strip()}]", mode="eval").body
+        if not isinstance(tree, ast.List):
+            raise SyntaxError("brackets that close the list")
+    except SyntaxError as error:
+        raise InputError(
+            f"{argument}: cannot read {whole!r}; write names and calls, such as {next(iter(known))}"
+        ) from error
+    nodes = tree.elts
+    if len(nodes) == 1 and isinstance(nodes[0], ast.List):  # already bracketed
+        nodes = nodes[0].elts
+    return [_call(node, known, argument) for node in nodes]
+
+
+def _call(node: ast.expr, known: Mapping[str, Callable[..., Any]], argument: str) -> Any:
+    call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
+    name = call.func.id if isinstance(call.func, ast.Name) else ast.unparse(call.func)
+    if name not in known:
+        plain = {other.lower(): other for other in known}
+        meant = get_close_matches(name.lower().replace("_", ""), plain, n=1, cutoff=0.7)
+        hint = f"did you mean {plain[meant[0]]}? There" if meant else "there"
+        raise InputError(f"{argument}: there is no {name!r}; {hint} are {', '.join(known)}")
+    if not all(keyword.arg for keyword in call.keywords):
+        raise InputError(f"{argument}: {ast.unparse(call)}: write arguments by name, without **")
+    args = [_value(arg, known, argument) for arg in call.args]
+    options = {str(keyword.arg): _value(keyword.value, known, argument) for keyword in call.keywords}
+    try:
+        return known[name](*args, **options)
+    except TypeError as error:
+        raise InputError(f"{argument}: {ast.unparse(call)}: {error}") from error
+
+
+def _value(node: ast.expr, known: Mapping[str, Callable[..., Any]], argument: str) -> object:
+    if isinstance(node, ast.Name) and node.id not in known:
+        raise InputError(f"{argument}: {node.id} is not known; text such as a layer's name is quoted: '{node.id}'")
+    if isinstance(node, ast.Name | ast.Call):
+        return _call(node, known, argument)
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise InputError(f"{argument}: {ast.unparse(node)!r} is neither a call nor a plain value") from error

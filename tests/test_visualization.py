@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+import torch
+
+from refinecam.data import DataModule
+from refinecam.visualization import overlay, overlay_figure
+
+
+def test_figures_have_a_cell_for_everything():
+    images, masks = torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
+    maps = {"one": torch.rand(2, 1, 8, 8), "two": torch.full((2, 1, 8, 8), torch.nan)}
+    assert len(overlay_figure(images, maps, masks, ["a", "b"]).axes) == 2 * 4
+    assert len(overlay_figure(images, maps).axes) == 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("images", "maps", "message"),
+    [
+        (torch.rand(2, 8, 8, 3), {}, r"images: expected a float tensor \(N, 3, H, W\), got \(2, 8, 8, 3\)"),
+        (torch.rand(3, 8, 8).numpy(), {}, r"images: expected a float tensor \(N, 3, H, W\), got ndarray"),
+        (torch.rand(2, 3, 8, 8) - 2, {}, r"images: expected colors in \[0, 1\], got -.*images \* std \+ mean"),
+        (torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8), 'maps: expected {"name": maps}, got a Tensor'),
+        (torch.rand(2, 3, 8, 8), {"a": torch.rand(2, 8, 8)}, r"maps: a: .*use .unsqueeze\(1\)"),
+        (torch.rand(2, 3, 8, 8), {"a": torch.rand(2, 1, 4, 4)}, r"maps: a: expected one map a pixel"),
+    ],
+)
+def test_what_cannot_be_shown(images, maps, message):
+    with pytest.raises(ValueError, match=message):
+        overlay_figure(images, maps)
+
+
+def test_colors_without_a_known_transform_are_stretched():
+    images = torch.randn(2, 3, 8, 8)
+    shown = DataModule().colors(images)
+    assert (shown.amin((1, 2, 3)) == 0).all()
+    torch.testing.assert_close(shown.amax((1, 2, 3)), torch.ones(2))
+    assert torch.equal(DataModule().colors(shown), shown)
+
+
+def test_overlay_shows_where_the_map_is_high():
+    picture, values = np.full((4, 4, 3), 0.5), np.zeros((4, 4))
+    values[1, 2] = 1
+    shown = overlay(picture, values)
+    assert shown.sum(2).argmax() == 6
+    assert np.isfinite(overlay(picture, values * np.nan)).all()
