@@ -1,6 +1,7 @@
 """The command lines: the classes' typed signatures are the config's schema."""
 
 import argparse
+import inspect
 import logging
 import re
 import signal
@@ -8,68 +9,54 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
-from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from refinecam.arguments import OF_THE_MODEL, check_data_follow_the_model, one_line, read_ahead
-from refinecam.callbacks import EarlierWeights, FinalMetrics, TrainingPictures
+from refinecam.callbacks import FinalMetrics, TrainingPictures
 from refinecam.core.errors import InputError
-from refinecam.data import FunnyBirdsDataModule, ShapesDataModule
-from refinecam.evaluation import Evaluator
+from refinecam.data import DataModule, ShapesDataModule
+from refinecam.evaluation import Evaluator, report
 from refinecam.models import Classifier, check_colors, read_weights
-
-DATASETS: dict[str, type[L.LightningDataModule]] = {"shapes": ShapesDataModule, "funnybirds": FunnyBirdsDataModule}
-"""Data modules by the name that a config's ``dataset`` gives them."""
-
-
-def native_precision(precision: str, on_cpu: bool) -> str:
-    """``32-true`` instead of bfloat16 on a CPU that only emulates it, which is several times slower."""
-    emulated = not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return "32-true" if on_cpu and emulated and precision.startswith("bf16") else precision
-
-
-def _class_count(data: Any) -> int:
-    return len(data.classes)
-
-
-class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Leaves the example on a line of its own, to be copied."""
+from refinecam.usage import OF_THE_MODEL, class_of, one_line, show_help
 
 
 class _CLI(LightningCLI):
-    examples = ""
+    """Any LightningDataModule by ``--data CLASS``, errors in one line, float32 where bfloat16 is only emulated."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The shapes, if no other data are named."""
+        parser.set_defaults({"data": {"class_path": f"refinecam.data.{ShapesDataModule.__name__}"}})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Show the own options before Lightning's; end wrong input with one line."""
-        parser.usage = "%(prog)s [--config FILE] [--model.NAME VALUE] [--data.NAME VALUE] [--trainer.NAME VALUE] ..."
-        # Help has the groups as they were added: three hundred lines of Lightning's Trainer first.
-        last = [(parser.groups or {}).get(name) for name in ("checkpoint", "trainer", "last_checkpoint")]
-        parser._action_groups = sorted(
-            parser._action_groups, key=lambda group: last.index(group) + 1 if group in last else 0
-        )
+        """End wrong input with one line."""
         try:
             super().parse_arguments(parser, args)
         except argparse.ArgumentError as error:
             raise InputError(one_line(str(error), list(parser._option_string_actions))) from error
 
-    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the choice of the data set, which decides what ``--data`` has."""
-        super().add_default_arguments_to_parser(parser)
-        names = Literal["shapes", "funnybirds"]
-        parser.add_argument(
-            "--dataset",
-            type=names,
-            default="shapes",
-            help="what --data reads; the options of each: --dataset funnybirds --help",
-        )
+    def data_follow(self, **values: Any) -> None:
+        """Give the data what the model decides.
+
+        Raises:
+            InputError: if they were given something else.
+        """
+        chosen = self.config.data
+        kind = class_of(chosen.class_path)
+        for name, value in values.items():
+            parameter = inspect.signature(kind).parameters.get(name)
+            if parameter is None:
+                continue
+            given = chosen.init_args.get(name)
+            if given not in (parameter.default, value):
+                raise InputError(f"data.{name}: the data follow the model; instead of {given} here give --model.{name}")
+            chosen.init_args[name] = value
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Compute in float32 where bfloat16 is only emulated."""
@@ -89,17 +76,11 @@ class _CLI(LightningCLI):
 
 
 class TrainCLI(_CLI):
-    """Train a classifier on the shapes or on FunnyBirds, then test its best checkpoint."""
-
-    examples = (
-        "For example:\n\n    python train.py --config configs/train/demo.yaml --data.train_size 1280\n\n"
-        "README.md says what each of configs/train is; --print_config prints every value and does nothing else."
-    )
+    """Train a classifier on the shapes or other data, then test its best checkpoint."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every training has."""
-        for name in OF_THE_MODEL:
-            parser.link_arguments(f"model.{name}", f"data.{name}")
+        super().add_arguments_to_parser(parser)
         parser.add_argument("--ckpt_path", type=str | None, help="checkpoint of a training to go on with")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         # Lightning's own save_last writes only when a best checkpoint is written, so a resumed training would go back.
@@ -108,20 +89,14 @@ class TrainCLI(_CLI):
         parser.add_lightning_class_args(TrainingPictures, "pictures")
         parser.add_lightning_class_args(FinalMetrics, "final_metrics")
         parser.link_arguments("data", "model.num_classes", compute_fn=_class_count, apply_on="instantiate")
-        parser.set_defaults(
-            {
-                "checkpoint.monitor": "val/accuracy",
-                "checkpoint.mode": "max",
-                "checkpoint.filename": "best",
-                "checkpoint.enable_version_counter": False,
-                "last_checkpoint.filename": "last",
-                "last_checkpoint.save_on_train_epoch_end": True,
-                "last_checkpoint.enable_version_counter": False,
-            }
-        )
+        best = {"monitor": "val/accuracy", "mode": "max", "filename": "best"}
+        last = {"filename": "last", "save_on_train_epoch_end": True}
+        parser.set_defaults({f"checkpoint.{name}": value for name, value in best.items()})
+        parser.set_defaults({f"last_checkpoint.{name}": value for name, value in last.items()})
 
     def before_instantiate_classes(self) -> None:
-        """A training that goes on has its weights already."""
+        """The data follow the model; a training that goes on has its weights already."""
+        self.data_follow(**{name: self.config.model[name] for name in OF_THE_MODEL})
         if self.config.ckpt_path:
             self.config.model.checkpoint, self.config.model.pretrained = None, False
 
@@ -129,18 +104,21 @@ class TrainCLI(_CLI):
 class EvaluateCLI(_CLI):
     """Score a classifier and attribution methods on the test set."""
 
-    examples = (
-        "For example:\n\n"
-        "    python evaluate.py --config configs/evaluate/shapes.yaml --data.test_size 20 --output runs/mine\n\n"
-        "README.md says what each of configs/evaluate is; --print_config prints every value and does nothing else."
-    )
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the folder for the results."""
-        for name in OF_THE_MODEL:  # which it knows from its checkpoint
-            parser.link_arguments(f"model.{name}", f"data.{name}", apply_on="instantiate")
+        super().add_arguments_to_parser(parser)
         parser.add_argument("--output", type=str, default="runs/evaluation", help="folder for tables, figure and logs")
         parser.link_arguments("output", "model.output")
+
+    def before_instantiate_classes(self) -> None:
+        """The data follow the model, which its checkpoint knows."""
+        model = self.config.model
+        known = {name: model[name] for name in OF_THE_MODEL}
+        if model.checkpoint:
+            weights = read_weights(model.checkpoint, **known)
+            known = {"backbone": weights.backbone, "image_size": weights.image_size}
+        if known["backbone"]:
+            self.data_follow(**known)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Log to TensorBoard in the output folder, and show the time that is left, unless the config says otherwise."""
@@ -156,48 +134,31 @@ class EvaluateCLI(_CLI):
         return super().instantiate_trainer(**kwargs)
 
 
-def _build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_defaults: Any) -> Any:
+def build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_defaults: Any) -> Any:
     """Read the command line, or ``args``, and make trainer, model and data of it."""
-    found = read_ahead(sys.argv[1:] if args is None else args)
-    check_data_follow_the_model(found)
+    given = sys.argv[1:] if args is None else list(args)
+    if {"--help", "-h"} & set(given):
+        show_help(cli.__doc__ or "", model, given)
+        sys.exit(0)
     return cli(
         model,
-        DATASETS[next((name for name in found["dataset"] if isinstance(name, str) and name in DATASETS), "shapes")],
+        L.LightningDataModule,
+        subclass_mode_data=True,
         run=False,
-        args=None if args is None else list(args),
+        args=["--help" if value == "--help-all" else value for value in given],
         seed_everything_default=0,
         auto_configure_optimizers=False,  # the module has its own
         save_config_kwargs={"overwrite": True},
         trainer_defaults=trainer_defaults,
-        parser_kwargs={
-            "description": f"{cli.__doc__} {cli.examples}",
-            "formatter_class": _HelpFormatter,
-            "exit_on_error": False,
-        },
+        parser_kwargs={"description": cli.__doc__, "exit_on_error": False},
     )
 
 
 def train(args: Sequence[str] | None = None) -> None:
     """Entry point of train.py."""
-    cli = _build(TrainCLI, Classifier, args, reload_dataloaders_every_n_epochs=1, callbacks=[EarlierWeights()])
+    cli = build(TrainCLI, Classifier, args, reload_dataloaders_every_n_epochs=1)
     if cli.config.ckpt_path:
-        if not Path(cli.config.ckpt_path).is_file():
-            raise InputError(
-                f"ckpt_path: there is no file {cli.config.ckpt_path}; a training that goes on needs the last.ckpt of "
-                "its --checkpoint.dirpath"
-            )
-        found = read_weights(cli.config.ckpt_path, cli.config.model.backbone)
-        if found.path.suffix == ".safetensors":
-            raise InputError(
-                f"ckpt_path: {found.path} has weights alone, no training to go on with; start from it with "
-                f"--model.checkpoint {cli.config.ckpt_path}"
-            )
-        if found.num_classes != len(cli.datamodule.classes):
-            raise InputError(
-                f"ckpt_path: {cli.config.ckpt_path} has {found.num_classes} classes, the data have "
-                f"{len(cli.datamodule.classes)}"
-            )
-        check_colors("ckpt_path", cli.config.ckpt_path, found.normalize, cli.datamodule.normalized)
+        check_resumed(cli.config.ckpt_path, cli.config.model.backbone, cli.datamodule)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     if cli.config.ckpt_path and "train/loss" not in cli.trainer.callback_metrics:
         raise InputError(
@@ -219,16 +180,56 @@ def train(args: Sequence[str] | None = None) -> None:
         print(f"Best weights: {best}")
 
 
+def check_resumed(path: str, backbone: str, data: DataModule) -> None:
+    """Refuse to go on from what is no training, or one with other classes or colors.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    if not Path(path).is_file():
+        raise InputError(
+            f"ckpt_path: there is no file {path}; a training goes on from the last.ckpt of its --checkpoint.dirpath"
+        )
+    found = read_weights(path, backbone)
+    if found.path.suffix == ".safetensors":
+        raise InputError(f"ckpt_path: {path} has weights alone; start from it with --model.checkpoint {path}")
+    if found.num_classes != len(data.classes):
+        raise InputError(f"ckpt_path: {path} has {found.num_classes} classes, the data have {len(data.classes)}")
+    check_colors("ckpt_path", path, found.normalize, getattr(data, "normalized", True))
+
+
 def evaluate(args: Sequence[str] | None = None) -> None:
     """Entry point of evaluate.py."""
-    cli = _build(EvaluateCLI, Evaluator, args, inference_mode=False)
+    cli = build(EvaluateCLI, Evaluator, args, inference_mode=False)
     cli.trainer.test(cli.model, cli.datamodule, verbose=False)
-    if cli.trainer.is_global_zero and not cli.model.written:
-        raise InputError("trainer: no batch was evaluated, so there are no results; is trainer.limit_test_batches 0?")
     if cli.trainer.is_global_zero:
-        folder = cli.model.results.folder
-        print((folder / ("summary.md" if cli.model.methods else "accuracy.md")).read_text())
-        print(f"Written to {folder}: {', '.join(path.name for path in cli.model.written)}, TensorBoard logs")
+        if not cli.model.written:
+            raise InputError("trainer: no batch was evaluated, so there are no results; is limit_test_batches 0?")
+        _show(cli.model.results.folder, cli.model.written)
+
+
+def make_report(args: Sequence[str] | None = None) -> None:
+    """Entry point of ``refinecam report``: summaries and figure of an evaluation, made again from its tables."""
+    parser = argparse.ArgumentParser(prog="refinecam report", description=str(make_report.__doc__).split(": ")[1])
+    parser.add_argument("folder", help="the --output of an evaluation")
+    folder = parser.parse_args(args).folder
+    _show(Path(folder), report(folder, [TensorBoardLogger(folder, name="", default_hp_metric=False)]))
+
+
+def _show(folder: Path, written: Sequence[Path]) -> None:
+    names = [path.name for path in written]
+    print((folder / ("summary.md" if "summary.md" in names else "accuracy.md")).read_text())
+    print(f"Written to {folder}: {', '.join(names)}, TensorBoard logs")
+
+
+def native_precision(precision: str, on_cpu: bool) -> str:
+    """``32-true`` instead of bfloat16 on a CPU that only emulates it, which is several times slower."""
+    emulated = not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return "32-true" if on_cpu and emulated and precision.startswith("bf16") else precision
+
+
+def _class_count(data: Any) -> int:
+    return len(data.classes)
 
 
 def run(entry: Callable[[], None]) -> None:
@@ -247,3 +248,15 @@ def run(entry: Callable[[], None]) -> None:
         if error.filename is None:
             raise
         sys.exit(f"error: {error.filename}: {error.strerror}; name another path")
+
+
+COMMANDS = {"train": train, "evaluate": evaluate, "report": make_report}
+
+
+def main() -> None:
+    """Entry point of the console script: ``refinecam train|evaluate|report``."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in COMMANDS:
+        sys.exit(f"usage: refinecam {{{','.join(COMMANDS)}}} ...; each has --help")
+    sys.argv = [f"refinecam {name}", *sys.argv[2:]]
+    run(COMMANDS[name])

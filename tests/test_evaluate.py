@@ -126,7 +126,7 @@ def test_more_processes_than_images_is_an_error_and_no_hang(trained, tmp_path):
         [sys.executable, "evaluate.py", *args], cwd=ROOT, timeout=200, check=False, capture_output=True, text=True
     )
     assert done.returncode != 0
-    assert "error: 1 samples cannot be dealt to 2 processes: use at most 1 --trainer.devices" in done.stderr
+    assert "error: 1 samples cannot be dealt to 2 processes; use at most 1" in done.stderr
 
 
 def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
@@ -236,14 +236,14 @@ def test_the_time_that_is_left_is_shown(trained, tmp_path):
     args = evaluate_args(trained, tmp_path)
     for asked, bar in (("true", TQDMProgressBar), ("false", type(None))):
         args[args.index("--trainer.enable_progress_bar") + 1] = asked
-        trainer = cli._build(cli.EvaluateCLI, Evaluator, args, inference_mode=False).trainer
+        trainer = cli.build(cli.EvaluateCLI, Evaluator, args, inference_mode=False).trainer
         assert isinstance(trainer.progress_bar_callback, bar)
 
 
 def test_metrics_and_table_agree_and_the_report_can_be_made_again(trained, tmp_path):
     """What the Metric classes say, over all batches, is the mean of the table's column."""
     (tmp_path / "summary.md").write_text("an earlier run's")
-    parts = cli._build(cli.EvaluateCLI, Evaluator, evaluate_args(trained, tmp_path), inference_mode=False)
+    parts = cli.build(cli.EvaluateCLI, Evaluator, evaluate_args(trained, tmp_path), inference_mode=False)
     parts.trainer.test(parts.model, parts.datamodule, verbose=False)
     table = pd.read_parquet(tmp_path / "per_image.parquet")
     compared = 0

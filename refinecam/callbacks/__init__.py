@@ -1,7 +1,6 @@
-"""What TensorBoard shows of a training, and what becomes of an earlier one."""
+"""What TensorBoard shows of a training."""
 
-from refinecam.callbacks.earlier_weights import EarlierWeights
 from refinecam.callbacks.final_metrics import FinalMetrics
 from refinecam.callbacks.pictures import TrainingPictures
 
-__all__ = ["EarlierWeights", "FinalMetrics", "TrainingPictures"]
+__all__ = ["FinalMetrics", "TrainingPictures"]

@@ -1,35 +1,15 @@
 """Sampling without padding: every image once, whatever the number of processes."""
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
 import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.distributed import get_rank, get_world_size, is_available, is_initialized
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.distributed import DistributedSampler
 
 from refinecam.core.errors import InputError
-
-
-class UnpaddedDistributedSampler(DistributedSampler):
-    """Deals the indices 0, 1, 2, …, or a shuffled order of them, to the processes in turn and never repeats one.
-
-    The usual sampler pads with repeated samples until all processes have as many, which counts these twice.
-    Lightning leaves a loader alone whose sampler is already a ``DistributedSampler``, and tells it the epoch.
-    """
-
-    def __init__(self, dataset: Sized, num_replicas: int, rank: int, shuffle: bool = False) -> None:
-        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=shuffle)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[int]:
-        order = list(range(len(self.dataset)))  # type: ignore[arg-type]
-        if self.shuffle:
-            order = torch.randperm(len(order), generator=torch.Generator().manual_seed(self.epoch)).tolist()
-        return iter(order[self.rank :: self.num_replicas])
-
-    def __len__(self) -> int:
-        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
 
 
 class LazyLoader(DataLoader):
@@ -58,7 +38,7 @@ def evaluation_loader(
         InputError: if there are more processes than samples.
     """
     world, rank = _processes(dataset)
-    sampler = UnpaddedDistributedSampler(dataset, world, rank)  # type: ignore[arg-type]
+    sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
     options = _workers(num_workers, persistent=False)
     return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=collate_fn, **options)
 
@@ -83,7 +63,7 @@ def training_loader(
     """
     world, rank = _processes(dataset)
     count = len(dataset) // world * world  # type: ignore[arg-type]
-    sampler = UnpaddedDistributedSampler(range(count), world, rank, shuffle)
+    sampler = UnrepeatedDistributedSampler(range(count), world, rank, shuffle)
     options = _workers(num_workers, persistent)
     return LazyLoader(dataset, batch_size, sampler=sampler, drop_last=count // world >= batch_size, **options)
 
@@ -111,5 +91,5 @@ def _processes(dataset: Dataset) -> tuple[int, int]:
     world, rank = (get_world_size(), get_rank()) if distributed else (1, 0)
     count = len(dataset)  # type: ignore[arg-type]
     if count < world:
-        raise InputError(f"{count} samples cannot be dealt to {world} processes: use at most {count} --trainer.devices")
+        raise InputError(f"{count} samples cannot be dealt to {world} processes; use at most {count}")
     return world, rank

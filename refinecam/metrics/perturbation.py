@@ -39,7 +39,7 @@ def deletion(
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
         steps: how many; the network runs ``steps`` + 1 times for each map.
         fill: what stands where pixels are missing: the ``"mean"`` color (0; RISE's choice for deletion), a ``"blur"``
-            of the image (RISE's choice for insertion), or ``"imputed"`` values, ROAD's without the noise, which hide the
+            of the image (RISE's choice for insertion), or ``"imputed"`` values, ROAD's without noise, which hide the
             form of the holes.
         seed: seed of the order among equal pixels.
         index: identity of each image, shape (N,); None takes the images' own values as identity.

@@ -12,7 +12,9 @@ from refinecam.core.backbones import data_config
 from refinecam.core.errors import InputError
 from refinecam.models.backbones import create_backbone
 
-SHIPPED = Path(__file__).parents[2] / "checkpoints"
+_INSTALLED = Path(__file__).parents[1] / "checkpoints"
+SHIPPED = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "checkpoints"
+"""Shipped weights: in the installed package or, of a checkout, beside it."""
 PREFIX = "network."
 
 

@@ -1,0 +1,71 @@
+"""What the command lines say: help, and errors in one line."""
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+
+import jsonargparse
+
+from refinecam import data as datasets
+from refinecam.core.errors import InputError
+from refinecam.data import ShapesDataModule
+
+OF_THE_MODEL = ("backbone", "image_size")
+"""Arguments of the data modules that the model decides."""
+EXAMPLE = "refinecam.data.ShapesDataModule"
+NOISE = (
+    *("Parser key", "Expected a path", "Does not validate", "Subtypes:", "Errors:", "Given value"),
+    *("Expected a <class 'None", "Problem with given class_path"),
+)
+"""Beginnings of lines in jsonargparse's messages that help nobody."""
+
+
+def class_of(path: str) -> type:
+    """The class of this dotted name, or of a name in refinecam.data."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name) if module else getattr(datasets, name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"data: there is no class {path}; name one with its module, such as {EXAMPLE}") from error
+
+
+def show_help(description: str, model: type, args: Sequence[str]) -> None:
+    """Print the own options of model and data; those of Lightning's Trainer and loggers are many."""
+    program = Path(sys.argv[0]).name
+    named = [value for option, value in pairwise(args) if option == "--data"]
+    parser = jsonargparse.ArgumentParser(
+        prog=program,
+        usage=f"{program} [--config FILE] [--model.NAME VALUE] [--data CLASS] [--data.NAME VALUE] "
+        "[--trainer.NAME VALUE]",
+        description=f"{description} configs/ has a file for each experiment, and docs/guide.md says what they are.",
+        epilog="--help-all also lists the options of Lightning's Trainer, --print_config prints every value, "
+        "--data FunnyBirdsDataModule --help has the options of other data.",
+        add_help=False,
+    )
+    parser.add_argument("--config", help="YAML file with any of these options; the command line has the last word")
+    if "output" in inspect.signature(model).parameters:
+        parser.add_argument("--output", default="runs/evaluation", help="folder for tables, figure and logs")
+    else:
+        parser.add_argument("--ckpt_path", help="checkpoint of a training to go on with")
+    hidden = {"output", "num_classes"}
+    parser.add_class_arguments(model, "model", skip=hidden & set(inspect.signature(model).parameters))
+    kind = class_of(named[-1]) if named else ShapesDataModule
+    parser.add_class_arguments(kind, "data", skip=set(OF_THE_MODEL) & set(inspect.signature(kind).parameters))
+    parser.print_help()
+
+
+def one_line(message: str, options: Sequence[str]) -> str:
+    """What jsonargparse says of a wrong argument, in one line, with the names that are close to an unknown one."""
+    key = re.match(r'Parser key "([^"]+)"', message)
+    lines = [line.strip(" -") for line in message.splitlines()]
+    kept = [line for line in dict.fromkeys(lines) if line and not line.startswith(NOISE) and "Namespace(" not in line]
+    text = "; ".join([*([f"{key[1]}: {kept[0]}"] if key and kept else kept[:1]), *kept[1:]]) or lines[0]
+    unknown = re.search(r"unrecognized arguments: (--[^ =]+)|Option '([^']+)' is not accepted", message)
+    known = [*options, *inspect.signature(ShapesDataModule).parameters]
+    close = difflib.get_close_matches(unknown[1] or unknown[2], known, n=3) if unknown else []
+    return f"{text}; close to it: {', '.join(close)}" if close else f"{text}; --help lists what there is"
