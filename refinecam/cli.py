@@ -21,18 +21,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from refinecam.callbacks import FinalMetrics, TrainingPictures
 from refinecam.core.errors import InputError
-from refinecam.data import DataModule, ShapesDataModule
+from refinecam.data import DataModule
 from refinecam.evaluation import Evaluator, report
 from refinecam.models import Classifier, check_colors, read_weights
-from refinecam.usage import OF_THE_MODEL, class_of, one_line, show_help
+from refinecam.usage import EXAMPLE, OF_THE_MODEL, class_of, one_line, show_help
 
 
 class _CLI(LightningCLI):
     """Any LightningDataModule by ``--data CLASS``, errors in one line, float32 where bfloat16 is only emulated."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The shapes, if no other data are named."""
-        parser.set_defaults({"data": {"class_path": f"refinecam.data.{ShapesDataModule.__name__}"}})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """End wrong input with one line."""
@@ -40,6 +36,20 @@ class _CLI(LightningCLI):
             super().parse_arguments(parser, args)
         except argparse.ArgumentError as error:
             raise InputError(one_line(str(error), list(parser._option_string_actions))) from error
+
+    def instantiate_classes(self) -> None:
+        """Hand on what a class says of its arguments, which jsonargparse hides in what it says of types.
+
+        Raises:
+            InputError: the class's own.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            own: BaseException | None = error
+            while own is not None and not isinstance(own, InputError):
+                own = own.__cause__ or own.__context__
+            raise own or error from error
 
     def data_follow(self, **values: Any) -> None:
         """Give the data what the model decides.
@@ -53,7 +63,7 @@ class _CLI(LightningCLI):
             parameter = inspect.signature(kind).parameters.get(name)
             if parameter is None:
                 continue
-            given = chosen.init_args.get(name)
+            given = chosen.init_args.get(name, parameter.default)
             if given not in (parameter.default, value):
                 raise InputError(f"data.{name}: the data follow the model; instead of {given} here give --model.{name}")
             chosen.init_args[name] = value
@@ -80,7 +90,6 @@ class TrainCLI(_CLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every training has."""
-        super().add_arguments_to_parser(parser)
         parser.add_argument("--ckpt_path", type=str | None, help="checkpoint of a training to go on with")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         # Lightning's own save_last writes only when a best checkpoint is written, so a resumed training would go back.
@@ -106,7 +115,6 @@ class EvaluateCLI(_CLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the folder for the results."""
-        super().add_arguments_to_parser(parser)
         parser.add_argument("--output", type=str, default="runs/evaluation", help="folder for tables, figure and logs")
         parser.link_arguments("output", "model.output")
 
@@ -145,7 +153,8 @@ def build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_de
         L.LightningDataModule,
         subclass_mode_data=True,
         run=False,
-        args=["--help" if value == "--help-all" else value for value in given],
+        # The shapes, if no other data are named; as a parser's default their own defaults would stay with others.
+        args=["--data", EXAMPLE, *("--help" if value == "--help-all" else value for value in given)],
         seed_everything_default=0,
         auto_configure_optimizers=False,  # the module has its own
         save_config_kwargs={"overwrite": True},

@@ -13,11 +13,12 @@ import jsonargparse
 
 from refinecam import data as datasets
 from refinecam.core.errors import InputError
-from refinecam.data import ShapesDataModule
+from refinecam.data import CropStage, ShapesDataModule
 
 OF_THE_MODEL = ("backbone", "image_size")
 """Arguments of the data modules that the model decides."""
 EXAMPLE = "refinecam.data.ShapesDataModule"
+"""The data where none are named."""
 NOISE = (
     *("Parser key", "Expected a path", "Does not validate", "Subtypes:", "Errors:", "Given value"),
     *("Expected a <class 'None", "Problem with given class_path"),
@@ -65,7 +66,13 @@ def one_line(message: str, options: Sequence[str]) -> str:
     lines = [line.strip(" -") for line in message.splitlines()]
     kept = [line for line in dict.fromkeys(lines) if line and not line.startswith(NOISE) and "Namespace(" not in line]
     text = "; ".join([*([f"{key[1]}: {kept[0]}"] if key and kept else kept[:1]), *kept[1:]]) or lines[0]
-    unknown = re.search(r"unrecognized arguments: (--[^ =]+)|Option '([^']+)' is not accepted", message)
-    known = [*options, *inspect.signature(ShapesDataModule).parameters]
-    close = difflib.get_close_matches(unknown[1] or unknown[2], known, n=3) if unknown else []
-    return f"{text}; close to it: {', '.join(close)}" if close else f"{text}; --help lists what there is"
+    unknown = re.search(r"unrecognized arguments: --([^ =]+)|[Oo]ption '([^']+)'", message)
+    known = [option.removeprefix("--") for option in options]
+    known += [*inspect.signature(ShapesDataModule).parameters, *inspect.signature(CropStage).parameters]
+    if not unknown:
+        return f"{text}; --help lists what there is"
+    word = unknown[1] or unknown[2]
+    group = re.search(r"Group '(\w+)'", message)
+    close = difflib.get_close_matches(f"{group[1]}.{word}" if group else word, known, n=3)
+    names = [f"--{name}" if "." in name else name for name in close]
+    return f"{text}; " + (f"close to it: {', '.join(names)}" if names else "--help lists what there is")

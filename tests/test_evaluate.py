@@ -145,7 +145,7 @@ def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--model.backbone", "resnet81"], "use --model.backbone resnet18"),
+        (["--model.backbone", "resnet81"], "use backbone resnet18"),
         (["--model.backbone", "vgg11"], "holds a 'resnet18', not a 'vgg11'"),
         (["--model.checkpoint", "nowhere.ckpt"], "checkpoint: there is no file nowhere.ckpt"),
         (["--model.methods", "[GradCam]"], "methods: there is no 'GradCam'; did you mean GradCAM?"),
@@ -157,7 +157,7 @@ def test_misclassified_images_are_skipped_and_counted(trained, tmp_path):
         (["--trainer.limit_test_batches", "0"], "trainer: no batch was evaluated"),
         (["--data.backgrounds", "nowhere"], "backgrounds: there is no folder nowhere"),
         (["--model.scores", "[arcc(percentiles=(0, 50))]"], "percentiles: expected numbers in (0, 100)"),
-        (["--model.image_size", "96"], "was trained at 64 px, not at 96 px; use --model.image_size 64"),
+        (["--model.image_size", "96"], "was trained at 64 px, not at 96 px; use image_size 64"),
         (["--data.image_size", "96"], "data.image_size: the data follow the model; instead of 96 here"),
         (["--trainer.inference_mode", "true"], "Trainer(inference_mode=False)"),
     ],
@@ -291,5 +291,6 @@ def test_help_teaches(program):
     done = subprocess.run([sys.executable, program, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     words = " ".join(done.stdout.split())  # however wide the terminal
     assert "folder of images, searched recursively" in words
-    own_first = ["For example:", " --model.checkpoint ", " --data.backgrounds ", " --trainer.strategy "]
+    own_first = ["--config", " --model.checkpoint ", " --data.backgrounds ", "--help-all"]
     assert sorted(own_first, key=words.index) == own_first
+    assert len(done.stdout.splitlines()) < 250

@@ -68,27 +68,20 @@ def test_weights_that_were_never_validated_are_named(tmp_path):
 def test_weights_of_an_earlier_training_are_kept(tmp_path):
     folder = tmp_path / "weights"
     folder.mkdir()
-    for name in ("best", "last", "last-1"):
+    for name in ("best", "last"):
         (folder / f"{name}.ckpt").write_text(f"earlier {name}")
     train(train_args(tmp_path))
-    assert {path.name for path in folder.iterdir()} == {
-        *("best.ckpt", "last.ckpt", "last-1.ckpt", "best-2.ckpt", "last-2.ckpt")
-    }
-    assert [(folder / f"{name}.ckpt").read_text() for name in ("best-2", "last-2", "last-1")] == [
-        *("earlier best", "earlier last", "earlier last-1")
-    ]
+    names = {"best.ckpt", "last.ckpt", "best-v1.ckpt", "last-v1.ckpt"}
+    assert {path.name for path in folder.iterdir()} == names
     args = train_args(tmp_path)
     args[args.index("--trainer.max_epochs") + 1] = "3"
-    train([*args, "--ckpt_path", str(folder / "last.ckpt")])  # one that goes on is not set aside
-    assert len(list(folder.iterdir())) == 5
-    (folder / "last.ckpt").rename(folder / "last-3.ckpt")
-    with pytest.raises(InputError, match=r"ckpt_path: .*last-3.ckpt was renamed when a later training began"):
-        train([*train_args(tmp_path), "--trainer.max_epochs", "4", "--ckpt_path", str(folder / "last-3.ckpt")])
-    (folder / "last-3.ckpt").rename(folder / "last.ckpt")
+    train([*args, "--ckpt_path", str(folder / "last-v1.ckpt")])  # one that goes on writes over its own
+    assert {path.name for path in folder.iterdir()} == names
+    assert [(folder / f"{name}.ckpt").read_text() for name in ("best", "last")] == ["earlier best", "earlier last"]
     with pytest.raises(
-        InputError, match=r"ckpt_path: .*last.ckpt is at the end of its training, so nothing was trained"
+        InputError, match=r"ckpt_path: .*last-v1.ckpt is at the end of its training, so nothing was trained"
     ):
-        train([*args, "--ckpt_path", str(folder / "last.ckpt")])
+        train([*args, "--ckpt_path", str(folder / "last-v1.ckpt")])
 
 
 @pytest.mark.parametrize("more", [["--trainer.fast_dev_run", "true"], ["--trainer.max_epochs", "0"]], ids=str)
@@ -172,7 +165,7 @@ def test_two_processes_learn_what_one_learns(tmp_path):
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs/train").glob("*.yaml")), ids=lambda path: path.stem)
 def test_configs_build_a_network_that_takes_their_images(config, birds):
-    of_birds = yaml.safe_load(config.read_text()).get("dataset") == "funnybirds"
+    of_birds = "class_path" in yaml.safe_load(config.read_text())["data"]
     args = ["--config", str(config), "--model.pretrained", "false", "--trainer.logger", "false"]
     args += ["--data.folder", str(birds)] if of_birds else ["--data.backgrounds", "[procedural, DIR]"]
     parts = cli.build(cli.TrainCLI, Classifier, args)
@@ -194,7 +187,7 @@ def test_another_curriculum_leaves_nothing_of_the_one_in_the_config(tmp_path):
     assert cli.build(cli.TrainCLI, Classifier, args).datamodule.curriculum == (CropStage(64, 0.2),)
 
 
-@pytest.mark.parametrize(("name", "value"), [("image_size", 64), ("backbone", "vgg11")])
+@pytest.mark.parametrize(("name", "value"), [("image_size", 48), ("backbone", "vgg11")])
 def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
     (tmp_path / "mine.yaml").write_text(f"data: {{{name}: {value}, train_size: 8}}")
     message = f"data.{name}: the data follow the model; instead of {value} here give --model.{name}"
@@ -214,21 +207,21 @@ def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
         (["--pictures.methods", "GradCAM(stage=9)"], "stage: no stage 9"),
         (["--model.checkpoint", "shapes-x"], "no file shapes-x; train.py writes one, or name shipped weights"),
         (["--ckpt_path", "nowhere.ckpt"], "ckpt_path: there is no file nowhere.ckpt"),
-        (["--config", "nowhere.yaml"], "config: File does not exist: "),
-        (["--model.num_classes", "7"], "model.num_classes: it is not for you to give, it follows from --data"),
+        (["--config", "nowhere.yaml"], "File does not exist: "),
+        (["--model.num_classes", "7"], 'Linked "model.num_classes" must be given via "data"'),
         (["--model.learnig_rate", "1e-3"], "arguments: --model.learnig_rate 1e-3; close to it: --model.learning_rate"),
         (
             ["--config", str(ROOT / "configs/evaluate/shapes.yaml")],
-            "Group 'model' does not accept option 'methods'; --help",
+            "Group 'model' does not accept option 'methods'; close to it: ",
         ),
-        (["--data.train_size", "many"], "data.train_size: Expected a int. Got value: many"),
+        (["--data.train_size", "many"], "data: Expected a <class 'int'>. Got value: many"),
         (
             ["--data.curriculum", "[{crop: 32}]"],
-            "data.curriculum: the following arguments are required: share; --data.curriculum.help lists",
+            "data: the following arguments are required: share; --help lists",
         ),
         (
             ["--data.curriculum", "[{corp: 4, share: 0.5}]"],
-            "data.curriculum: Option 'corp' is not accepted; Given value: [{'corp': 4, 'share': 0.5}]; --data.",
+            "data: Option 'corp' is not accepted; close to it: crop",
         ),
         (["--trainer.max_time", "00:30:00"], "trainer.max_time: expected days:hours:minutes:seconds"),
         (["--trainer.reload_dataloaders_every_n_epochs", "0"], "curriculum: crops change between epochs"),
@@ -244,7 +237,7 @@ def test_bad_training_input_ends_with_one_line(tmp_path, more, message):
 
 def test_a_misspelt_name_in_a_config_is_told_the_right_one(tmp_path):
     (tmp_path / "mine.yaml").write_text("model: {lerning_rate: 1e-3}")
-    with pytest.raises(SystemExit, match=r"option 'lerning_rate'; close to it: --model.learning_rate$"):
+    with pytest.raises(SystemExit, match=r"option 'lerning_rate'; close to it: --model.learning_rate"):
         run(lambda: train([*train_args(tmp_path), "--config", str(tmp_path / "mine.yaml")]))
 
 

@@ -60,7 +60,7 @@ def create_backbone(
         raise InputError(
             f"pretrained: the ImageNet weights of {name!r} could not be fetched ({reason}); connect to the internet "
             "once, or do without: train.py --config configs/train/shapes-resnet18-scratch.yaml or another "
-            "-scratch.yaml, evaluate.py --model.checkpoint FILE"
+            "-scratch.yaml, evaluate.py checkpoint FILE"
         ) from error
 
 

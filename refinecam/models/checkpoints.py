@@ -87,14 +87,13 @@ def read_weights(checkpoint: str | Path, backbone: str | None = None, image_size
     if backbone is not None and weights.backbone != backbone:
         raise InputError(
             f"checkpoint: {path} holds a {weights.backbone!r}, not a {backbone!r}; "
-            f"use --model.backbone {weights.backbone}, or a --model.checkpoint of {backbone!r}"
+            f"use backbone {weights.backbone}, or a checkpoint of {backbone!r}"
         )
     if image_size is not None:
         trained = weights.image_size or data_config(weights.backbone)["input_size"][-1]
         if trained != image_size:
             raise InputError(
-                f"checkpoint: {path} was trained at {trained} px, not at {image_size} px; "
-                f"use --model.image_size {trained}"
+                f"checkpoint: {path} was trained at {trained} px, not at {image_size} px; use image_size {trained}"
             )
     return weights
 

@@ -38,7 +38,7 @@ class Classifier(L.LightningModule):
         label_smoothing: of the cross-entropy.
         schedule: keep the learning rate after the warm-up, or let it fall to zero along half a cosine.
         warmup: share of the training over which the learning rate rises linearly. The training lasts until the first of
-            --trainer.max_epochs, max_steps and max_time is reached.
+            max_epochs, max_steps and max_time is reached.
         teacher: weights of a trained network, given like ``checkpoint``, whose feature maps the network learns to
             predict as well: a start without ImageNet weights then takes fewer steps. The weight of this loss falls
             linearly from 1 to 0 over the training.
@@ -72,7 +72,7 @@ class Classifier(L.LightningModule):
             if weights.num_classes != num_classes:
                 raise InputError(
                     f"checkpoint: {weights.path} tells {weights.num_classes} classes apart, here there are "
-                    f"{num_classes}; give a --model.checkpoint of as many, or start without one"
+                    f"{num_classes}; give a checkpoint of as many, or start without one"
                 )
             weights.load_into(network)
             self._colors["checkpoint"] = weights.normalize
@@ -106,7 +106,7 @@ class Classifier(L.LightningModule):
             had = "no" if not found else "another" if own else "a"
             raise InputError(
                 f"ckpt_path: that training had {had} teacher, here it is {self.hparams['teacher']}; give the same "
-                "--model.teacher, or start a new training from its weights with --model.checkpoint"
+                "teacher, or start a new training from its weights with checkpoint"
             )
         if not own:
             for name in found:
@@ -125,8 +125,7 @@ class Classifier(L.LightningModule):
             names = (os.environ.get("CXX", "g++"), "g++", "clang++")
             if self.device.type == "cpu" and not any(map(shutil.which, names)):
                 raise InputError(
-                    "compile: it needs a C++ compiler, and there is none on the PATH; install g++, or leave out "
-                    "--model.compile"
+                    "compile: it needs a C++ compiler, and there is none on the PATH; install g++, or leave out compile"
                 )
             self._compiled = torch.compile(self._forward_with_maps, dynamic=False)  # a graph for each size of the views
 

@@ -13,7 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m refinecam.models.export",
         description="Write the weights of a training, without the optimizer's state and in half precision, as "
-        "safetensors. Weights in checkpoints/ are then loaded by name: --model.checkpoint NAME.",
+        "safetensors. Weights in checkpoints/ are then loaded by name: checkpoint NAME.",
     )
     parser.add_argument("checkpoint", help="best.ckpt of a training")
     parser.add_argument("output", help="for example checkpoints/shapes-resnet18.safetensors")

@@ -35,14 +35,14 @@ class Hints(nn.Module):
         if not strides:
             raise InputError(
                 f"teacher: its stages have strides {sorted(of_teacher)}, the backbone's {sorted(of_student)}; one must "
-                "be the same, so give another --model.teacher, or none"
+                "be the same, so give another teacher, or none"
             )
         configs = [network.pretrained_cfg for network in (teacher, student)]
         colors = [(config["mean"], config["std"]) for config in configs]  # type: ignore[index]
         if normalize and colors[0] != colors[1]:
             raise InputError(
                 f"teacher: it takes images of mean and standard deviation {colors[0]}, the backbone of {colors[1]}; "
-                "give another --model.teacher, or none"
+                "give another teacher, or none"
             )
         self.normalize = normalize
         self.teacher_stages, self.student_stages = ([of[s][0] for s in strides] for of in (of_teacher, of_student))
@@ -103,5 +103,5 @@ def _stages(network: nn.Module) -> dict[int, tuple[int, int]]:
     info = getattr(network, "feature_info", None)
     if not info or not hasattr(network, "forward_intermediates"):
         name = type(network).__name__
-        raise InputError(f"teacher: timm does not name the stages of a {name}; leave out --model.teacher")
+        raise InputError(f"teacher: timm does not name the stages of a {name}; leave out teacher")
     return {stage["reduction"]: (i, stage["num_chs"]) for i, stage in enumerate(info) if stage["reduction"] >= 4}

@@ -40,7 +40,7 @@ def test_a_schedule_of_nothing_but_warmup():
 
 
 def test_weights_of_other_classes_or_colors_are_no_start(tmp_path, birds):
-    with pytest.raises(InputError, match=r"shapes-resnet18.safetensors tells 6 classes apart, here there are 12"):
+    with pytest.raises(InputError, match=r"shapes-resnet18.safetensors .*6 classes.*12"):
         Classifier("resnet18", num_classes=12, checkpoint="shapes-resnet18")
     path = tmp_path / "weights.safetensors"
     about = {"backbone": "resnet18", "num_classes": "12", "image_size": "", "normalize": "True"}
@@ -48,7 +48,7 @@ def test_weights_of_other_classes_or_colors_are_no_start(tmp_path, birds):
     model = Classifier("resnet18", num_classes=12, checkpoint=str(path))
     trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     data = FunnyBirdsDataModule("resnet18", folder=str(birds), batch_size=2, image_size=64)
-    with pytest.raises(InputError, match=r"weights.safetensors was trained on normalized images.* --data.normalize tr"):
+    with pytest.raises(InputError, match=r"weights.safetensors was trained on normalized images.*normalize tr"):
         trainer.fit(model, data)
 
 

@@ -174,7 +174,7 @@ def test_going_on_with_the_same_teacher(teacher, tmp_path):
 @pytest.mark.parametrize(
     ("before", "now", "message"),
     [
-        ("resnet18", None, "ckpt_path: that training had a teacher, here it is None; give the same --model.teacher"),
+        ("resnet18", None, "ckpt_path: that training had a teacher, here it is None; give the same teacher"),
         (None, "resnet18", "ckpt_path: that training had no teacher, here it is .*teacher"),
         ("other", "resnet18", "ckpt_path: that training had another teacher, here it is .*teacher"),
     ],
@@ -194,7 +194,7 @@ def test_a_teacher_that_saw_other_colors_is_refused(tmp_path, birds):
     trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
     data = FunnyBirdsDataModule("resnet18", folder=str(birds), batch_size=2, image_size=64)
     with pytest.raises(
-        InputError, match=r"teacher: shapes-resnet18 was trained on normalized images, which .* --data\.norm"
+        InputError, match=r"teacher: shapes-resnet18 was trained on normalized images, which .*normalize true"
     ):
         trainer.fit(model, data)
 

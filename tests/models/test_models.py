@@ -83,7 +83,7 @@ def test_weights_of_a_training_from_python_load(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), model.network.parameters(), strict=True))
     assert read_weights(path).image_size == 48
     assert load_network("shapes-resnet18", image_size=224).num_classes == 6
-    with pytest.raises(ValueError, match=r"was trained at 48 px, not at 64 px; use --model.image_size 48"):
+    with pytest.raises(ValueError, match=r"was trained at 48 px, not at 64 px; use image_size 48"):
         load_network(path, "resnet18", image_size=64)
 
 
@@ -177,7 +177,7 @@ def test_options_out_of_range(option, value):
 
 def test_wrong_checkpoints(checkpoint, tmp_path):
     path, _ = checkpoint
-    with pytest.raises(ValueError, match=r"holds a 'resnet18', not a 'vgg11'; use --model.backbone resnet18"):
+    with pytest.raises(ValueError, match=r"holds a 'resnet18', not a 'vgg11'; use backbone resnet18"):
         load_network(path, "vgg11")
     with pytest.raises(ValueError, match="there is no file"):
         load_network(tmp_path / "none.ckpt", "resnet18")

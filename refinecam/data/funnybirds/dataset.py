@@ -154,7 +154,7 @@ def read_classes(folder: str | Path) -> list[dict[str, Any]]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(
-            f"folder: there is no folder {folder}; --data.download true fetches FunnyBirds (1.6 GB) into it, "
+            f"folder: there is no folder {folder}; download true fetches FunnyBirds (1.6 GB) into it, "
             "python -m refinecam.data.funnybirds data/birds draws a stand-in of our own"
         )
     classes = _read_list(folder, "classes.json")

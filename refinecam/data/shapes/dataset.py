@@ -124,7 +124,7 @@ class ShapesDataset(Dataset):
         if controls and len({id(picture) for bank in backgrounds for picture in bank.pictures}) < 2:
             raise InputError(
                 f"controls: another background needs at least 2 pictures in the {split} split, there is 1; add "
-                "pictures, or use --data.controls false"
+                "pictures, or use controls false"
             )
         self.scale = transform.canvas / CANVAS
         self.margin = REACH * max(high for _, high in bands) * self.scale + 1

@@ -47,7 +47,7 @@ class ShapesDataModule(DataModule):
     """Shapes over procedural scenes or over a folder of pictures.
 
     Training from scratch needs small views first: give a ``curriculum`` of crops, which are followed by whole
-    images, and ``--trainer.reload_dataloaders_every_n_epochs 1``. Every epoch draws new samples.
+    images, and ``reload_dataloaders_every_n_epochs 1``. Every epoch draws new samples.
 
     Args:
         backbone: timm name of the network; decides input size and normalization.
@@ -68,7 +68,7 @@ class ShapesDataModule(DataModule):
         imputed: share of backgrounds with regions imputed like ROAD's.
         augment: turn, zoom and recolor the training backgrounds.
         curriculum: views around the shape for the first epochs, usually the smallest first; whole images follow. A
-            list of stages such as ``{crop: 64, share: 0.2}``; --data.curriculum.help has what else they take.
+            list of stages such as ``{crop: 64, share: 0.2}``; :class:`CropStage` has what else they take.
         controls: add to the test batches the images and factors that tell whether a network looks at the shape.
         seed: seed of every draw.
     """
@@ -117,7 +117,7 @@ class ShapesDataModule(DataModule):
         if other and not takes_any_size(backbone):
             raise InputError(
                 f"curriculum: {backbone} takes images of {self.transform.image_size} px only, no views of {min(other)} "
-                "px; leave these out: --data.curriculum '[]'"
+                "px; leave these out: curriculum []"
             )
         self.sources = [backgrounds or PROCEDURAL] if not isinstance(backgrounds, list) else backgrounds
         if not self.sources:
@@ -135,13 +135,11 @@ class ShapesDataModule(DataModule):
         """Read or draw the backgrounds of the splits that ``stage`` needs."""
         if stage == "fit" and self.curriculum:
             if not self._reloaded():
-                raise InputError(
-                    "curriculum: crops change between epochs; add --trainer.reload_dataloaders_every_n_epochs 1"
-                )
+                raise InputError("curriculum: crops change between epochs; add reload_dataloaders_every_n_epochs 1")
             if self.trainer and not ends(self.trainer):
                 raise InputError(
                     "curriculum: its stages are shares of a training, and nothing says when this one ends; give "
-                    "--trainer.max_epochs, --trainer.max_steps or --trainer.max_time"
+                    "max_epochs, max_steps or max_time"
                 )
         # What does not fit is found before backgrounds are drawn, which takes minutes.
         for style in self.styles:

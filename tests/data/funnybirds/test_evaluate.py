@@ -13,7 +13,6 @@ from refinecam.core.errors import InputError
 from tests.command_lines import ROOT, read_events
 
 METHODS = ["GradCAM++", "RefineCAM(LayerCAM)", "InputXGradient", "RandomCAM"]
-CURVES = ["controlled_synthetic_data_check", "preservation_check", "deletion_check", "distractibility"]
 TINY = ["--data.num_workers", "0", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 
@@ -146,7 +145,7 @@ def test_a_broken_file_that_a_worker_reads_ends_with_one_line(birds, trained_bir
 
 def test_help_of_the_data_set_that_is_named():
     done = subprocess.run(
-        [sys.executable, "evaluate.py", "--dataset", "funnybirds", "--help"],
+        [sys.executable, "evaluate.py", "--data", "FunnyBirdsDataModule", "--help"],
         cwd=ROOT,
         capture_output=True,
         text=True,
