@@ -199,12 +199,12 @@ def check_resumed(path: str, backbone: str, data: DataModule) -> None:
         raise InputError(
             f"ckpt_path: there is no file {path}; a training goes on from the last.ckpt of its --checkpoint.dirpath"
         )
-    found = read_weights(path, backbone)
-    if found.path.suffix == ".safetensors":
+    result = read_weights(path, backbone)
+    if result.path.suffix == ".safetensors":
         raise InputError(f"ckpt_path: {path} has weights alone; start from it with --model.checkpoint {path}")
-    if found.num_classes != len(data.classes):
-        raise InputError(f"ckpt_path: {path} has {found.num_classes} classes, the data have {len(data.classes)}")
-    check_colors("ckpt_path", path, found.normalize, getattr(data, "normalized", True))
+    if result.num_classes != len(data.classes):
+        raise InputError(f"ckpt_path: {path} has {result.num_classes} classes, the data have {len(data.classes)}")
+    check_colors("ckpt_path", path, result.normalize, getattr(data, "normalized", True))
 
 
 def evaluate(args: Sequence[str] | None = None) -> None:

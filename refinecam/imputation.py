@@ -198,7 +198,7 @@ def _grids(missing: Tensor, channels: int) -> list[_Grid]:
 def _v_cycle(right: Tensor, grids: list[_Grid]) -> Tensor:
     """Approximate solution for ``right``: Jacobi smoothing on every grid.
 
-    A grid without coarser ones is treated as if these had no unknown cells: what becomes of an image does not depend
+    A grid without coarser ones is treated as if these had no unknown cells: the result for an image does not depend
     on how deep the grids of its companions in the batch go.
     """
     grid = grids[0]

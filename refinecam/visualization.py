@@ -65,8 +65,8 @@ def _check(images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None) -> 
         )
     if not isinstance(maps, Mapping):
         raise InputError(f'maps: expected {{"name": maps}}, got a {type(maps).__name__}')
-    for name, found in maps.items():
-        check_form(found, images, f"maps: {name}")
+    for name, result in maps.items():
+        check_form(result, images, f"maps: {name}")
     if masks is not None:
         check_form(masks.float(), images, "masks")
 

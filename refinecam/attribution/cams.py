@@ -19,7 +19,7 @@ class CAM(AttributionMethod):
 
     Args:
         stage: index from shallow (0) to deep (-1, the default), or a layer's name.
-        layout: of what the layers put out, where neither their type nor the model tells; see
+        layout: of what the layers put out, where neither their type nor the model says; see
             :func:`~refinecam.attribution.layers.to_nchw`.
     """
 

@@ -88,8 +88,8 @@ def gradients_of(scores: Tensor, outputs: Sequence[Tensor], layers: Sequence[str
     Raises:
         InputError: if the scores do not depend on one of them.
     """
-    found = torch.autograd.grad(scores.sum(), outputs, allow_unused=True, **options) if scores.requires_grad else ()
-    gradients = [gradient for gradient in found if gradient is not None]
+    result = torch.autograd.grad(scores.sum(), outputs, allow_unused=True, **options) if scores.requires_grad else ()
+    gradients = [gradient for gradient in result if gradient is not None]
     if len(gradients) < len(outputs):
         raise InputError(f"stage: the class score does not depend on one of the layers {', '.join(layers)}")
     return gradients
@@ -118,6 +118,6 @@ def record_layers(
     with differentiable_forward(model, image, target, layers) as (scores, outputs):
         gradients = gradients_of(scores, outputs, layers)
     return [
-        LayerRecord(*(to_nchw(model, name, found.detach(), image, layout) for found in pair))
+        LayerRecord(*(to_nchw(model, name, result.detach(), image, layout) for result in pair))
         for name, *pair in zip(layers, outputs, gradients, strict=True)
     ]

@@ -26,7 +26,7 @@ class GuidedGradCAM(CAM):
         """Maps at the image's resolution; see :class:`~refinecam.attribution.cams.CAM`."""
         coarse = [GradCAM().weigh(record) for record in record_layers(model, image, target, layers, self.layout)]
         guided = guided_backpropagation(model, image, target).sum(1, keepdim=True).abs()
-        return [resize(found.relu(), image.shape[2:]) * guided for found in coarse]
+        return [resize(result.relu(), image.shape[2:]) * guided for result in coarse]
 
 
 def guided_backpropagation(model: nn.Module, image: Tensor, target: Tensor) -> Tensor:

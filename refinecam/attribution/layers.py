@@ -39,9 +39,9 @@ def stage_layers(model: nn.Module) -> list[str]:
     missing = [name for name in names if name not in modules]
     if missing or not names:
         kind = type(model).__name__
-        told = f"describes a stage {missing[0]!r} that it has not" if missing else "does not describe its stages"
+        reason = f"names a stage {missing[0]!r} that it does not have" if missing else "does not describe its stages"
         raise InputError(
-            f"stage: {kind} {told}; give layers by name, GradCAM(stage=…) or RefineCAM(cam, layers=[…]), for example "
+            f"stage: {kind} {reason}; give layers by name, GradCAM(stage=…) or RefineCAM(cam, layers=[…]), for example "
             f"{_examples(model)}"
         )
     return names
@@ -83,8 +83,8 @@ def layers_of(model: nn.Module, stages: Sequence[int | str], argument: str = "st
         if isinstance(stage, str):
             if stage not in modules or not stage:
                 close = ", ".join(difflib.get_close_matches(stage, filter(None, modules), n=4))
-                found = f"close to it: {close}" if close else f"there are, for example, {_examples(model)}"
-                raise InputError(f"{argument}: no layer named {stage!r}; {found}")
+                result = f"close to it: {close}" if close else f"there are, for example, {_examples(model)}"
+                raise InputError(f"{argument}: no layer named {stage!r}; {result}")
             names.append(stage)
             continue
         known = stage_layers(model)

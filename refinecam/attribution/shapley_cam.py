@@ -34,11 +34,11 @@ class ShapleyCAM(CAM):
                 product = torch.zeros_like(activation)
                 if gradient.requires_grad:
                     along = (gradient * activation).sum()
-                    (found,) = torch.autograd.grad(along, output, allow_unused=True, retain_graph=True)
-                    product = product if found is None else found
+                    (result,) = torch.autograd.grad(along, output, allow_unused=True, retain_graph=True)
+                    product = product if result is None else result
                 weight, activation = (
-                    to_nchw(model, name, found, image, self.layout)
-                    for found in (gradient.detach() - product / 2, activation)
+                    to_nchw(model, name, result, image, self.layout)
+                    for result in (gradient.detach() - product / 2, activation)
                 )
                 maps.append((weight.mean((2, 3), keepdim=True) * activation).sum(1, keepdim=True))
         return maps

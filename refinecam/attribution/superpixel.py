@@ -74,8 +74,8 @@ class SuperpixelMethod(AttributionMethod):
         if not image.isfinite().all():
             return image.new_full(image.shape[2:], torch.nan)
         index = superpixels(image[0], self.segments)
-        found = int(index.max()) + 1
-        if found == 1:
+        result = int(index.max()) + 1
+        if result == 1:
             return image.new_zeros(image.shape[2:])
         broken = []
 
@@ -87,7 +87,7 @@ class SuperpixelMethod(AttributionMethod):
         weights = self.explainer(logit).attribute(
             image,
             feature_mask=index[None, None],
-            n_samples=self.samples or 10 * max(self.segments, found),
+            n_samples=self.samples or 10 * max(self.segments, result),
             perturbations_per_eval=self.chunk or default_chunk(image),
             return_input_shape=False,
         )
@@ -143,6 +143,6 @@ def superpixels(image: Tensor, segments: int) -> Tensor:
     """
     picture = normalize(image[None].float())[0].permute(1, 2, 0).cpu().numpy().astype(np.float64)
     options = {"n_segments": segments, "compactness": 10, "sigma": 1, "start_label": 0}
-    found: Sequence[int] = slic(picture, channel_axis=-1, convert2lab=picture.shape[2] == 3, **options)
-    _, index = np.unique(np.asarray(found), return_inverse=True)
+    result: Sequence[int] = slic(picture, channel_axis=-1, convert2lab=picture.shape[2] == 3, **options)
+    _, index = np.unique(np.asarray(result), return_inverse=True)
     return torch.from_numpy(index.reshape(picture.shape[:2])).long().to(image.device)

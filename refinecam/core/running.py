@@ -37,7 +37,7 @@ def default_chunk(images: Tensor) -> int:
 def fast_forward(model: nn.Module, images: Tensor) -> Any:
     """Run the model on images, without gradients, in the memory layout that is fastest.
 
-    On a CPU that is channels last, for timm's networks; others may take it amiss (``view`` does), so theirs is kept.
+    On a CPU that is channels last, for timm's networks; others may fail on it (``view`` does), so theirs is kept.
     """
     if images.device.type == "cpu" and hasattr(model, "pretrained_cfg"):
         images = images.contiguous(memory_format=torch.channels_last)

@@ -71,8 +71,8 @@ def training_loader(
 def prepare_workers(count: int) -> int:
     """Call it before ``count`` processes are forked, to keep OpenCV to one thread in each of them, and in this one.
 
-    PyTorch keeps to one there by itself, but OpenCV takes one for every core of the machine. It must be told before
-    the fork: told in the worker, it waits forever for the threads that stayed behind.
+    PyTorch keeps to one there by itself, but OpenCV takes one for every core of the machine. It must be set before
+    the fork: set in the worker, it waits forever for the threads that stayed behind.
     """
     if count:
         cv2.setNumThreads(1)

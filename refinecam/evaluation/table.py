@@ -75,8 +75,8 @@ class Results:
         """
         names = sorted(path.name for path in self.parts.iterdir() if path.is_dir() and path.name != "maps")
         for name in names:
-            found = [pd.read_parquet(path) for path in sorted((self.parts / name).glob("*.parquet"))]
-            joined = pd.concat(found, ignore_index=True).sort_values("index", kind="stable", ignore_index=True)
+            result = [pd.read_parquet(path) for path in sorted((self.parts / name).glob("*.parquet"))]
+            joined = pd.concat(result, ignore_index=True).sort_values("index", kind="stable", ignore_index=True)
             joined.to_parquet(self.folder / f"{name}.parquet", index=False)
         for path in self.folder.glob("*.parquet"):
             if path.stem not in names:

@@ -115,13 +115,13 @@ class MapEvaluation:
 
     def confidence(self, images: Tensor, targets: Tensor) -> Tensor:
         """Softmax probability of the targets, (N,), from bounded chunks of the images."""
-        found = []
+        result = []
         with eval_mode(self.model):
             for part, chosen in zip(images.split(self.chunk), targets.split(self.chunk), strict=True):
                 logits = fast_forward(self.model, part)
                 check_logits(logits, chosen)
-                found.append(logits.float())
-        together = torch.cat(found)
+                result.append(logits.float())
+        together = torch.cat(result)
         check_scale(together)
         return together.softmax(1).gather(1, targets[:, None]).squeeze(1)
 

@@ -71,7 +71,7 @@ def relative_drop(before: Tensor, after: Tensor) -> Tensor:
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     """Pearson correlation of each pair of maps, in [-1, 1]; NaN where the first is constant, 0 where the second is.
 
-    A method that finds nothing in the masked image has given a map that tells nothing about the first one.
+    A method that finds nothing in the masked image gives a map without information about the first one.
     """
     a, b = a.flatten(1).double(), b.flatten(1).double()
     flat_a, flat_b = a.amin(1) == a.amax(1), b.amin(1) == b.amax(1)

@@ -41,9 +41,9 @@ def iou(maps: Tensor, masks: Tensor, seed: int = 0, index: Sequence[int] | Tenso
 
 def iou_of_ranks(ranks: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
     """The same from ranks that are there already."""
-    truth, places = masks.flatten(1).bool(), ranks.flatten(1)
+    truth, positions = masks.flatten(1).bool(), ranks.flatten(1)
     area = truth.sum(1, keepdim=True)
-    shared = (truth & (places >= places.shape[1] - area)).sum(1)
+    shared = (truth & (positions >= positions.shape[1] - area)).sum(1)
     return (shared / (2 * area.squeeze(1) - shared)).masked_fill(~maps.flatten(1).isfinite().all(1), torch.nan)
 
 

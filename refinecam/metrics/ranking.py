@@ -37,8 +37,8 @@ def relevance_ranks(maps: Tensor, seed: int, keys: Sequence[int]) -> Tensor:
     values, order = flat.gather(1, shuffle).sort(dim=1)
     order = (plateaus(values) * flat.shape[1] + order).sort(dim=1).values % flat.shape[1]
     order = shuffle.gather(1, order)
-    places = torch.arange(flat.shape[1], device=maps.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places).view(maps.shape)
+    positions = torch.arange(flat.shape[1], device=maps.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, positions).view(maps.shape)
 
 
 def plateaus(ordered: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from refinecam.core.backbones import check_backbone, takes_any_size
 from refinecam.core.errors import InputError
 
 DIRECTIONS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, 1), (-1, 1), (1, -1))
-"""Neighbors of a place, (rows, columns) away; opposite ones follow each other."""
+"""Neighbors of a position, (rows, columns) away; opposite ones follow each other."""
 
 
 def create_backbone(
@@ -65,13 +65,13 @@ def create_backbone(
 
 
 def open_blocks(network: nn.Module) -> None:
-    """Let the blocks of a ConvNeXt or a Swin that has no weights yet take part from the first step.
+    """Let the blocks of a ConvNeXt or a Swin without weights contribute from the first step.
 
     A ConvNeXt's layer scales of 1e-6 let very deep networks learn at all; this one only loses time by them: at batches
     of 32, the first 200 steps taught a ConvNeXt-Tiny clearly less than with scales of 1. A Swin's linear layers start
     so small that each block hands on what it gets, and its heads look everywhere alike: only the table of relative
-    positions can tell them where a neighbor is, and of that a step of AdamW moves an entry by about a learning rate.
-    Here the layers start as Xavier has it, and each head with its look at one place near by, as in ConViT (d'Ascoli et
+    positions knows where a neighbor is, and a step of AdamW moves its entries by about a learning rate.
+    Here the layers start as Xavier has it, and each head attends to one neighboring position, as in ConViT (d'Ascoli et
     al., ICML 2021). checkpoints/README.md has what that is worth to a Swin.
     """
     heads = 0
@@ -93,6 +93,6 @@ def _look_around(attention: WindowAttention, first: int) -> None:
     offsets = -torch.tensor(list(product(range(1 - rows, rows), range(1 - columns, columns))))
     for head in range(attention.num_heads):
         distance = min(1 + head // len(DIRECTIONS), max(1, min(rows, columns) // 2))
-        place = distance * torch.tensor(DIRECTIONS[(first + head) % len(DIRECTIONS)])
-        bias = -(offsets - place).square().sum(1)  # 1 less for the next places, so that they are seen as well
+        position = distance * torch.tensor(DIRECTIONS[(first + head) % len(DIRECTIONS)])
+        bias = -(offsets - position).square().sum(1)  # 1 less for the next places, so that they are seen as well
         attention.relative_position_bias_table.data[:, head] = bias.float()

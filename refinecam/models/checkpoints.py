@@ -23,7 +23,7 @@ class Weights(NamedTuple):
 
     Attributes:
         backbone: timm name of the network.
-        num_classes: classes that it tells apart.
+        num_classes: number of classes.
         image_size: side of the images in training, None for the backbone's own.
         state: the network's ``state_dict``.
         path: the file they come from.

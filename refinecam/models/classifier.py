@@ -29,7 +29,7 @@ class Classifier(L.LightningModule):
 
     Args:
         backbone: timm name of the network.
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         pretrained: start from ImageNet weights; false trains from scratch.
         checkpoint: weights to start from instead: a file of train.py, or a shipped name such as ``shapes-resnet18``.
         image_size: side of the images, where not the backbone's own.
@@ -71,7 +71,7 @@ class Classifier(L.LightningModule):
             weights = read_weights(checkpoint, backbone)
             if weights.num_classes != num_classes:
                 raise InputError(
-                    f"checkpoint: {weights.path} tells {weights.num_classes} classes apart, here there are "
+                    f"checkpoint: {weights.path} has {weights.num_classes} classes, the data have "
                     f"{num_classes}; give a checkpoint of as many, or start without one"
                 )
             weights.load_into(network)
@@ -101,15 +101,15 @@ class Classifier(L.LightningModule):
             InputError: if it goes on with a teacher of other stages, or with none. Another of the same is not noticed.
         """
         state, prefix = checkpoint["state_dict"], "hints."
-        found, own = ({k: v.shape for k, v in s.items() if k.startswith(prefix)} for s in (state, self.state_dict()))
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and found != own:
-            had = "no" if not found else "another" if own else "a"
+        result, own = ({k: v.shape for k, v in s.items() if k.startswith(prefix)} for s in (state, self.state_dict()))
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and result != own:
+            had = "no" if not result else "another" if own else "a"
             raise InputError(
                 f"ckpt_path: that training had {had} teacher, here it is {self.hparams['teacher']}; give the same "
                 "teacher, or start a new training from its weights with checkpoint"
             )
         if not own:
-            for name in found:
+            for name in result:
                 del state[name]
 
     def forward(self, image: Tensor) -> Tensor:

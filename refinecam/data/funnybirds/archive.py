@@ -116,22 +116,22 @@ def _write(response: HTTPResponse, part: Path, have: int, total: int | None) -> 
 
 
 def _start(content_range: str | None) -> int | None:
-    found = re.match(r"bytes (\d+)-", content_range or "")
-    return int(found[1]) if found else None
+    result = re.match(r"bytes (\d+)-", content_range or "")
+    return int(result[1]) if result else None
 
 
 def _total(content_range: str | None) -> int | None:
-    found = re.search(r"/(\d+)$", content_range or "")
-    return int(found[1]) if found else None
+    result = re.search(r"/(\d+)$", content_range or "")
+    return int(result[1]) if result else None
 
 
 def _check_hash(archive: Path, sha256: str | None) -> None:
     if sha256 is None:
         return
     with archive.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256.lower():
-        raise BadZipFile(f"its SHA-256 is {found}, not {sha256}")
+        result = hashlib.file_digest(file, "sha256").hexdigest()
+    if result != sha256.lower():
+        raise BadZipFile(f"its SHA-256 is {result}, not {sha256}")
 
 
 def _unpack(archive: Path, folder: Path) -> Path:

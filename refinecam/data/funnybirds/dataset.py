@@ -72,11 +72,11 @@ class FunnyBirds(Dataset):
             _check_entry(self.folder, name)
         entries = read_entries(folder, split, len(self.classes))
         self.labels: list[int] = [entry["class_idx"] for entry in entries]
-        self.places = list(range(len(entries)) if keep is None else keep)
-        for place in self.places:
-            if not 0 <= place < len(entries):
-                raise InputError(f"keep: expected places from 0 to {len(entries) - 1}, got {place}")
-        self.objects = {i: _count_objects(entries[i], i, self._list) for i in self.places} if interventions else {}
+        self.positions = list(range(len(entries)) if keep is None else keep)
+        for position in self.positions:
+            if not 0 <= position < len(entries):
+                raise InputError(f"keep: expected places from 0 to {len(entries) - 1}, got {position}")
+        self.objects = {i: _count_objects(entries[i], i, self._list) for i in self.positions} if interventions else {}
         self._check_files()
 
     @property
@@ -85,7 +85,7 @@ class FunnyBirds(Dataset):
 
     def _check_files(self) -> None:
         """Find what is missing before hours of training or scoring were spent."""
-        wanted = [path for place in self.places for path in self._files(place)]
+        wanted = [path for position in self.positions for path in self._files(position)]
         missing = [path for path in wanted if not os.path.exists(path)]
         if missing:
             raise InputError(
@@ -93,20 +93,20 @@ class FunnyBirds(Dataset):
                 "for are); fetch or draw the data set again"
             )
 
-    def _files(self, place: int) -> list[str]:
+    def _files(self, position: int) -> list[str]:
         """Image; part map; the sets of parts; the removed objects. Each where it is asked for."""
-        stem = f"{self.labels[place]}/{place:06d}"
+        stem = f"{self.labels[position]}/{position:06d}"
         files = [f"{self.folder}/{self.split}/{stem}.png"]
         if self.part_maps:
             files.append(f"{self.folder}/{self.split}_part_map/{stem}.png")
         if self.interventions:
             scenes = f"{self.folder}/{self.split}_interventions/{stem}"
             files += [f"{scenes}/{intervention_name(subset)}" for subset in range(SUBSETS)]
-            files += [f"{scenes}/background_interventions/{i}.png" for i in range(self.objects[place])]
+            files += [f"{scenes}/background_interventions/{i}.png" for i in range(self.objects[position])]
         return files
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         """Read and transform one sample.
@@ -114,20 +114,22 @@ class FunnyBirds(Dataset):
         Raises:
             InputError: if a file is no whole image, or not as large as the others of its sample.
         """
-        place = self.places[item]
-        first, *others = self._files(place)
+        position = self.positions[item]
+        first, *others = self._files(position)
         image = read_square(first)
         read = [read_square(path, image.shape) for path in others]
         part_map = read.pop(0) if self.part_maps else image[..., :1]
-        found = self.transform(image, part_map)
-        sample: dict[str, Any] = {"image": found["image"], "label": self.labels[place], "index": place}
+        result = self.transform(image, part_map)
+        sample: dict[str, Any] = {"image": result["image"], "label": self.labels[position], "index": position}
         if self.part_maps:
-            sample["part_map"] = found["mask"]
+            sample["part_map"] = result["mask"]
         if self.interventions:
             scenes = [self.transform(scene, scene[..., :1])["image"] for scene in read]
             sample["subsets"] = torch.stack(scenes[:SUBSETS])
             removed = scenes[SUBSETS:]
-            sample["removals"] = torch.stack(removed) if removed else found["image"].new_empty(0, *found["image"].shape)
+            sample["removals"] = (
+                torch.stack(removed) if removed else result["image"].new_empty(0, *result["image"].shape)
+            )
         return sample
 
 
@@ -158,15 +160,15 @@ def read_classes(folder: str | Path) -> list[dict[str, Any]]:
             "python -m refinecam.data.funnybirds data/birds draws a stand-in of our own"
         )
     classes = _read_list(folder, "classes.json")
-    for place, entry in enumerate(classes):
-        if entry.get("class_idx") != place or not isinstance(entry.get("parts"), dict):
+    for position, entry in enumerate(classes):
+        if entry.get("class_idx") != position or not isinstance(entry.get("parts"), dict):
             raise InputError(
-                f"folder: entry {place} of {folder / 'classes.json'} is not of the form "
-                f'{{"class_idx": {place}, "parts": {{...}}}}; {AGAIN}'
+                f"folder: entry {position} of {folder / 'classes.json'} is not of the form "
+                f'{{"class_idx": {position}, "parts": {{...}}}}; {AGAIN}'
             )
         if set(entry["parts"]) != set(PARTS):
             raise InputError(
-                f"folder: class {place} of {folder / 'classes.json'} has the parts {', '.join(sorted(entry['parts']))} "
+                f"folder: class {position} of {folder / 'classes.json'} has parts {', '.join(sorted(entry['parts']))} "
                 f"instead of {', '.join(PARTS)}; {AGAIN}"
             )
     return classes
@@ -180,12 +182,12 @@ def read_entries(folder: str | Path, split: str, class_count: int) -> list[dict[
     """
     name = f"dataset_{split}.json"
     entries = _read_list(Path(folder), name)
-    for place, entry in enumerate(entries):
+    for position, entry in enumerate(entries):
         label = entry.get("class_idx")
         if type(label) is not int or not 0 <= label < class_count:
             raise InputError(
-                f"folder: entry {place} of {Path(folder) / name} has class_idx {label!r}, but classes.json has classes "
-                f"0 to {class_count - 1}; {AGAIN}"
+                f"folder: entry {position} of {Path(folder) / name} has class_idx {label!r}, but classes.json has "
+                f"classes 0 to {class_count - 1}; {AGAIN}"
             )
     return entries
 
@@ -196,12 +198,12 @@ def read_square(path: str | Path, shape: tuple[int, ...] | None = None) -> NDArr
     Raises:
         InputError: if the file is not a whole square image, or not of this shape.
     """
-    found = read_rgb(path, "folder", AGAIN)
-    height, width, _ = shape or (found.shape[1], found.shape[1], 3)
-    if found.shape[:2] != (height, width):
+    result = read_rgb(path, "folder", AGAIN)
+    height, width, _ = shape or (result.shape[1], result.shape[1], 3)
+    if result.shape[:2] != (height, width):
         expected = f"{width} x {height}, as its image has" if shape else "a square image"
-        raise InputError(f"folder: {path} has {found.shape[1]} x {found.shape[0]} px; expected {expected}; {AGAIN}")
-    return found
+        raise InputError(f"folder: {path} has {result.shape[1]} x {result.shape[0]} px; expected {expected}; {AGAIN}")
+    return result
 
 
 def _read_list(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -209,12 +211,12 @@ def _read_list(folder: Path, name: str) -> list[dict[str, Any]]:
     path = folder / name
     _check_entry(folder, name)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"folder: {path} cannot be read ({error}); {AGAIN}") from error
-    if not isinstance(found, list) or not found or not all(isinstance(entry, dict) for entry in found):
+    if not isinstance(result, list) or not result or not all(isinstance(entry, dict) for entry in result):
         raise InputError(f"folder: {path} is not a list of objects, with at least one; {AGAIN}")
-    return found
+    return result
 
 
 def _check_entry(folder: Path, name: str) -> None:
@@ -225,8 +227,8 @@ def _check_entry(folder: Path, name: str) -> None:
         raise InputError(f"folder: {folder} has no {name}; {remedy}")
 
 
-def _count_objects(entry: dict[str, Any], place: int, path: Path) -> int:
+def _count_objects(entry: dict[str, Any], position: int, path: Path) -> int:
     listed = entry.get("bg_objects")
     if not isinstance(listed, str):
-        raise InputError(f"folder: entry {place} of {path} has no bg_objects, a text such as '3,0,1,'; {AGAIN}")
+        raise InputError(f"folder: entry {position} of {path} has no bg_objects, a text such as '3,0,1,'; {AGAIN}")
     return sum(1 for kind in listed.split(",") if kind.strip())

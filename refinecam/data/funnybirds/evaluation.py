@@ -14,7 +14,7 @@ from refinecam.data.funnybirds.parts import PARTS, SUBSETS
 from refinecam.data.funnybirds.scores import BirdClass
 
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
-SINGLE = [SUBSETS - 1 - (1 << place) for place in range(len(PARTS))]
+SINGLE = [SUBSETS - 1 - (1 << position) for position in range(len(PARTS))]
 """The sets from which one part is missing."""
 
 
@@ -58,9 +58,9 @@ class BirdBatch:
             "objects": (objects, (len(images),)),
             "removals": (removals, (int(objects.sum()), *images.shape[1:])),
         }
-        for name, (found, shape) in expected.items():
-            if found.shape != tuple(shape):
-                raise InputError(f"{name}: expected shape {tuple(shape)}, got {tuple(found.shape)}")
+        for name, (result, shape) in expected.items():
+            if result.shape != tuple(shape):
+                raise InputError(f"{name}: expected shape {tuple(shape)}, got {tuple(result.shape)}")
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
             raise InputError(f"labels: expected 0 to {len(classes) - 1}, got {labels.tolist()}")
         if not all(isinstance(entry, Mapping) and "parts" in entry for entry in classes):
@@ -71,12 +71,12 @@ class BirdBatch:
 
     def _logits(self, images: Tensor) -> Tensor:
         with eval_mode(self.model):
-            found = [fast_forward(self.model, part) for part in images.split(self.chunk)]
-        for logits, part in zip(found, images.split(self.chunk), strict=True):
+            result = [fast_forward(self.model, part) for part in images.split(self.chunk)]
+        for logits, part in zip(result, images.split(self.chunk), strict=True):
             check_logits(logits, self.labels.new_full((len(part),), len(self.classes) - 1))
             if logits.shape[1] != len(self.classes):
-                raise InputError(f"model: it tells {logits.shape[1]} classes apart, classes has {len(self.classes)}")
-        return torch.cat(found).float()
+                raise InputError(f"model: it has {logits.shape[1]} classes, classes has {len(self.classes)}")
+        return torch.cat(result).float()
 
     @cached_property
     def scene_logits(self) -> Tensor:
@@ -87,8 +87,8 @@ class BirdBatch:
         """
         scenes = torch.cat([self.subsets, self.images[:, None]], 1)
         same = torch.arange(SUBSETS + 1, device=scenes.device).repeat(len(scenes), 1)
-        for place in range(len(PARTS)):
-            bit = 1 << place
+        for position in range(len(PARTS)):
+            bit = 1 << position
             having = torch.tensor([subset for subset in range(SUBSETS) if subset & bit], device=scenes.device)
             equal = (self.subsets[:, having] == self.subsets[:, having - bit]).flatten(2).all(2)
             same[:, having] = torch.where(equal, torch.minimum(same[:, having], having - bit), same[:, having])
@@ -97,9 +97,9 @@ class BirdBatch:
         for _ in PARTS:  # a set that equals a smaller one that equals a smaller one
             same = same.gather(1, same)
         first = same == torch.arange(SUBSETS + 1, device=scenes.device)
-        found = self._logits(scenes[first])
+        result = self._logits(scenes[first])
         place_of = (first.flatten().cumsum(0) - 1).view_as(first).gather(1, same)
-        return found[place_of]
+        return result[place_of]
 
     @property
     def logits(self) -> Tensor:
@@ -134,15 +134,15 @@ class BirdBatch:
     @cached_property
     def without_object(self) -> Tensor:
         """Logit of the label without each background object, (N, most objects), NaN where there is none."""
-        found = self.clean.new_full((len(self.labels), int(self.objects.max()) if len(self.objects) else 0), torch.nan)
+        result = self.clean.new_full((len(self.labels), int(self.objects.max()) if len(self.objects) else 0), torch.nan)
         if len(self.removals):
-            there = torch.arange(found.shape[1], device=found.device) < self.objects[:, None]
-            owner = torch.arange(len(self.labels), device=found.device).repeat_interleave(self.objects)
+            there = torch.arange(result.shape[1], device=result.device) < self.objects[:, None]
+            owner = torch.arange(len(self.labels), device=result.device).repeat_interleave(self.objects)
             logits, hidden = self.logits[owner], (self.removals == self.images[owner]).flatten(1).all(1)
             if not hidden.all():
                 logits[~hidden] = self._logits(self.removals[~hidden])  # as with the parts
-            found[there] = logits.gather(1, self.labels[owner, None]).squeeze(1)
-        return found
+            result[there] = logits.gather(1, self.labels[owner, None]).squeeze(1)
+        return result
 
     @cached_property
     def weights(self) -> Tensor:
@@ -230,8 +230,8 @@ class BirdEvaluation:
         """CSDC, (N, T); NaN for misclassified images, which are skipped."""
         table = scores.sufficiency_table(self.batch.classes, self.batch.as_published)
         codes = scores.subset_codes(self.important)
-        found = scores.controlled_synthetic_data_check(codes, self.batch.labels, table)
-        return found.masked_fill((self.batch.predictions != self.batch.labels)[:, None], torch.nan)
+        result = scores.controlled_synthetic_data_check(codes, self.batch.labels, table)
+        return result.masked_fill((self.batch.predictions != self.batch.labels)[:, None], torch.nan)
 
     @cached_property
     def preservation_check(self) -> Tensor:
@@ -264,11 +264,11 @@ class BirdEvaluation:
     def target_sensitivity(self) -> Tensor:
         """TS, (N,): 0, ½ or 1; NaN where the network does not react to the parts as the score presumes."""
         pairs, holds = self.batch.sensitivity
-        maps = [self._explain(self.maps, holds, pairs[:, place]) for place in (0, 1)]
+        maps = [self._explain(self.maps, holds, pairs[:, position]) for position in (0, 1)]
         weights = self.batch.weights[:, : len(PARTS)]
         bits = torch.arange(len(PARTS), device=pairs.device)
-        first, second = ((pairs[:, place, None] >> bits & 1).to(weights) for place in (2, 3))
-        one, other = (scores.importance_of(found, weights) for found in maps)
+        first, second = ((pairs[:, position, None] >> bits & 1).to(weights) for position in (2, 3))
+        one, other = (scores.importance_of(result, weights) for result in maps)
         right = ((one * first).sum(1) > (other * first).sum(1)).double()
         right += (one * second).sum(1) < (other * second).sum(1)
         return (right / 2).masked_fill(~holds, torch.nan)

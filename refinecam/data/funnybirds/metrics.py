@@ -256,10 +256,10 @@ class FunnyBirdsScore(MetricCollection):
 
     def summary(self) -> FunnyBirdsSummary:
         """Scores at the best threshold, and the three that they make up, over the images of all processes."""
-        found: dict[str, Tensor] = super().compute()
+        result: dict[str, Tensor] = super().compute()
         counted = {name: cast(BirdMetric, self[name]).count() for name in ("accuracy", *COUNTED)}
         scores: dict[str, Any] = {
-            name: value.cpu().numpy() if value.ndim else float(value) for name, value in found.items()
+            name: value.cpu().numpy() if value.ndim else float(value) for name, value in result.items()
         }
         share, images = scores.pop("undefined"), counted["accuracy"]
         return at_best_threshold(

@@ -145,24 +145,24 @@ class FunnyBirdsDataModule(DataModule):
 
 def _held_out(labels: Sequence[int], share: float) -> list[int]:
     """Places of the validation images: evenly spaced within each class."""
-    places: dict[int, list[int]] = defaultdict(list)
-    for place, label in enumerate(labels):
-        places[label].append(place)
-    found = []
-    for of_class in places.values():
+    positions: dict[int, list[int]] = defaultdict(list)
+    for position, label in enumerate(labels):
+        positions[label].append(position)
+    result = []
+    for of_class in positions.values():
         if (count := len(of_class)) > 1:
-            found += _evenly(of_class, min(count - 1, max(1, round(share * count))))
-    return sorted(found)
+            result += _evenly(of_class, min(count - 1, max(1, round(share * count))))
+    return sorted(result)
 
 
-def _spread(argument: str, places: Sequence[int], labels: Sequence[int], size: int | None) -> list[int]:
+def _spread(argument: str, positions: Sequence[int], labels: Sequence[int], size: int | None) -> list[int]:
     """So many of the places, with each class as often as the others, as far as the list allows."""
     if size is None:
-        return list(places)
-    if size > len(places):
-        raise InputError(f"{argument}: there are only {len(places)} images, got {size}; null takes all")
-    return sorted(_evenly(sorted(places, key=lambda place: labels[place]), size))
+        return list(positions)
+    if size > len(positions):
+        raise InputError(f"{argument}: there are only {len(positions)} images, got {size}; null takes all")
+    return sorted(_evenly(sorted(positions, key=lambda position: labels[position]), size))
 
 
-def _evenly(places: Sequence[int], count: int) -> list[int]:
-    return [places[i * len(places) // count] for i in range(count)]
+def _evenly(positions: Sequence[int], count: int) -> list[int]:
+    return [positions[i * len(positions) // count] for i in range(count)]

@@ -19,14 +19,14 @@ PART_COLORS: dict[str, tuple[Color, ...]] = {
 BODY_COLOR: Color = (170, 170, 170)
 EMPTY_COLOR: Color = (0, 0, 0)
 MAX_OBJECTS = 50
-"""Background objects that a part map can tell apart."""
+"""Background objects that a part map can distinguish."""
 SUBSETS = 2 ** len(PARTS)
 """Sets of parts that a bird can be drawn with; set s has part p where bit p of s is 1, so the last has all."""
 
 
-def object_color(place: int) -> Color:
+def object_color(position: int) -> Color:
     """Color of a background object in a part map; objects are counted from 0."""
-    return (204, 204, 204 + place)
+    return (204, 204, 204 + position)
 
 
 def subset_parts(subset: int) -> list[str]:
@@ -35,7 +35,7 @@ def subset_parts(subset: int) -> list[str]:
     >>> subset_parts(0b10011)
     ['beak', 'eye', 'wing']
     """
-    return [part for place, part in enumerate(PARTS) if subset >> place & 1]
+    return [part for position, part in enumerate(PARTS) if subset >> position & 1]
 
 
 def subset_of(parts: Iterable[str]) -> int:
@@ -63,7 +63,7 @@ def shared_parts(one: Mapping[str, int], other: Mapping[str, int]) -> int:
     >>> subset_parts(shared_parts(bird, bird | {"beak": 2, "wing": 3}))
     ['eye', 'foot', 'tail']
     """
-    return sum(1 << place for place, part in enumerate(PARTS) if one[part] == other[part])
+    return sum(1 << position for position, part in enumerate(PARTS) if one[part] == other[part])
 
 
 def sensitivity_pair(birds: Sequence[Mapping[str, int]], label: int) -> tuple[int, int, int, int]:
@@ -74,8 +74,8 @@ def sensitivity_pair(birds: Sequence[Mapping[str, int]], label: int) -> tuple[in
         its sets of shared parts: (bird 1, bird 2, set 1, set 2). All -1 if less than two birds share two parts, which
         the authors' code does not foresee.
     """
-    shared = [(place, shared_parts(birds[label], bird)) for place, bird in enumerate(birds)]
-    near = [(place, parts) for place, parts in shared if parts.bit_count() == len(PARTS) - 3]
+    shared = [(position, shared_parts(birds[label], bird)) for position, bird in enumerate(birds)]
+    near = [(position, parts) for position, parts in shared if parts.bit_count() == len(PARTS) - 3]
     pairs = [(a, b, p, q) for i, (a, p) in enumerate(near) for b, q in near[i + 1 :]]
     disjoint = (pair for pair in pairs if not pair[2] & pair[3])
     return next(disjoint, pairs[-1] if pairs else (-1, -1, -1, -1))

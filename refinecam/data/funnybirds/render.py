@@ -85,18 +85,18 @@ class Scene:
     @cached_property
     def parts(self) -> list[list[Piece]]:
         """Each part's sides, in the order of :data:`.PARTS`; empty for those left out."""
-        found = []
+        result = []
         for part in PARTS:
             pieces: list[Piece] = []
             variant = {"model": self.entry[f"{part}_model"]}
             if f"{part}_color" in self.entry:
                 variant["color"] = self.entry[f"{part}_color"]
             if variant["model"] != GONE:
-                place = VARIANTS[part].index(variant)
+                position = VARIANTS[part].index(variant)
                 for side, code in zip(SIDES[part], PART_COLORS[part], strict=True):
-                    pieces += self._draw(part_solids(part, place, side), code)
-            found.append(pieces)
-        return found
+                    pieces += self._draw(part_solids(part, position, side), code)
+            result.append(pieces)
+        return result
 
     @cached_property
     def objects(self) -> list[list[Piece]]:
@@ -110,11 +110,11 @@ class Scene:
 
     def subsets(self) -> list[Picture]:
         """The scene with each set of the bird's parts, in the order of :data:`.SUBSETS`."""
-        found = [self._compose([*self.objects, self.body])]
+        result = [self._compose([*self.objects, self.body])]
         for pieces in self.parts:
-            found += [self._compose([pieces], onto=canvas) for canvas in found]
-        assert len(found) == SUBSETS
-        return [self.finish(canvas) for canvas in found]
+            result += [self._compose([pieces], onto=canvas) for canvas in result]
+        assert len(result) == SUBSETS
+        return [self.finish(canvas) for canvas in result]
 
     def removals(self) -> list[Picture]:
         """The scene without each background object in turn."""
@@ -199,15 +199,15 @@ def _place(distance: float, pitch: float, roll: float) -> Array:
 def background_solids(entry: dict[str, Any]) -> list[Solid]:
     """The background objects in the order of the list."""
     columns = {name: entry[f"bg_{name}"].split(",")[:-1] for name in LISTED}
-    found = []
+    result = []
     for row in zip(*columns.values(), strict=True):
         value = dict(zip(columns, row, strict=True))
         scale = np.diag([float(value[f"scale_{axis}"]) for axis in "xyz"])
         turn = _turn(*(float(value[f"rot_{axis}"]) for axis in "xyz"))
         center = _place(*(float(value[name]) for name in ("radius", "pitch", "roll")))
         kind = KINDS[int(value["objects"])]
-        found.append(Solid(kind, center, (turn @ scale).astype(np.float32), COLORS[value["color"]]))
-    return found
+        result.append(Solid(kind, center, (turn @ scale).astype(np.float32), COLORS[value["color"]]))
+    return result
 
 
 LISTED = (*("objects", "radius", "pitch", "roll", "scale_x", "scale_y", "scale_z", "rot_x", "rot_y", "rot_z", "color"),)
@@ -218,9 +218,9 @@ def _turn(x: float, y: float, z: float) -> NDArray[np.float64]:
     """Rotation about the three axes."""
 
     def about(angle: float, one: int, other: int) -> NDArray[np.float64]:
-        found = np.eye(3)
-        found[[one, other], [one, other]] = np.cos(angle)
-        found[one, other], found[other, one] = -np.sin(angle), np.sin(angle)
-        return found
+        result = np.eye(3)
+        result[[one, other], [one, other]] = np.cos(angle)
+        result[one, other], result[other, one] = -np.sin(angle), np.sin(angle)
+        return result
 
     return about(x, 1, 2) @ about(y, 2, 0) @ about(z, 0, 1)

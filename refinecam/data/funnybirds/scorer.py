@@ -60,26 +60,26 @@ class BirdScorer:
         """Explain and score the batch by one method."""
         assert self.batch is not None
         batch = self.batch
-        found = BirdEvaluation(batch, method(batch.model, batch.images, batch.labels), method)
+        result = BirdEvaluation(batch, method(batch.model, batch.images, batch.labels), method)
         of_label = (targets == batch.labels)[:, None, None, None]
         independent, objects = batch.background_independence.T
         per_image = {
             "background_independence": independent / objects,
-            "single_deletion": found.single_deletion,
-            "target_sensitivity": found.target_sensitivity,
+            "single_deletion": result.single_deletion,
+            "target_sensitivity": result.target_sensitivity,
         }
         columns = {
             "correct": batch.predictions == batch.labels,
-            "undefined": found.undefined,
+            "undefined": result.undefined,
             "independent": independent,
             "objects": objects,
             **per_image,
-            **{name: getattr(found, attribute) for name, attribute in CURVES.items()},
-            "importance": found.importance[:, : len(PARTS)],
+            **{name: getattr(result, attribute) for name, attribute in CURVES.items()},
+            "importance": result.importance[:, : len(PARTS)],
         }
         values = {name: column.tolist() for name, column in columns.items()}
         rows = [{name: column[i] for name, column in values.items()} for i in range(len(targets))]
-        return OwnScores(torch.where(of_label, found.maps, found.predicted_maps), per_image, rows)
+        return OwnScores(torch.where(of_label, result.maps, result.predicted_maps), per_image, rows)
 
 
 def summarize_birds(table: pd.DataFrame) -> FunnyBirdsSummary:
@@ -115,12 +115,12 @@ def summarize_birds(table: pd.DataFrame) -> FunnyBirdsSummary:
 def birds_report(table: pd.DataFrame) -> OwnReport:
     """One line a method: the FunnyBirds score and what it is made of."""
     keys = ["method", "stage", "aggregator"]
-    found = {key: summarize_birds(rows) for key, rows in table.groupby(keys, sort=False)}
-    whole = pd.DataFrame([{**dict(zip(keys, key, strict=True)), **s._asdict()} for key, s in found.items()])
-    titles = [", ".join(filter(None, (m, f"stage {s}" if s else "", a))) for m, s, a in found]
-    shown = whole.assign(method=[", ".join(filter(None, (m, a))) for m, _, a in found])[["method", "stage", *NAMES]]
+    result = {key: summarize_birds(rows) for key, rows in table.groupby(keys, sort=False)}
+    whole = pd.DataFrame([{**dict(zip(keys, key, strict=True)), **s._asdict()} for key, s in result.items()])
+    titles = [", ".join(filter(None, (m, f"stage {s}" if s else "", a))) for m, s, a in result]
+    shown = whole.assign(method=[", ".join(filter(None, (m, a))) for m, _, a in result])[["method", "stage", *NAMES]]
     lines = shown.rename(columns=NAMES).to_markdown(index=False, floatfmt=".3f", disable_numparse=[0, 1])
-    first = next(iter(found.values()))
+    first = next(iter(result.values()))
     heading = (
         f"FunnyBirds over {first.images} images, the misclassified ones too: accuracy {first.accuracy:.1%}, background "
         f"independence {first.background_independence:.3f}. CSDC counts {first.csdc_images} of them, those that are "
@@ -130,12 +130,12 @@ def birds_report(table: pd.DataFrame) -> OwnReport:
     )
     missing = [
         f"{title}: Correctness of {summary.single_deletion_images} images, {summary.undefined} undefined maps."
-        for title, summary in zip(titles, found.values(), strict=True)
+        for title, summary in zip(titles, result.values(), strict=True)
         if summary.undefined or summary.single_deletion_images < summary.images
     ]
     values = {
         f"funnybirds_{name}/{title}": float(value)
-        for title, summary in zip(titles, found.values(), strict=True)
+        for title, summary in zip(titles, result.values(), strict=True)
         for name, value in summary._asdict().items()
     }
     return OwnReport(whole, "\n\n".join([heading, lines, *missing]) + "\n", values)

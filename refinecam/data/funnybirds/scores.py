@@ -43,7 +43,7 @@ def part_weights(part_maps: Tensor, objects: int = 0) -> Tensor:
         Sides are dilated one by one and added: 2 where both are within reach.
 
     Raises:
-        InputError: for another shape, or more objects than a part map can tell apart.
+        InputError: for another shape, or more objects than a part map can distinguish.
     """
     if part_maps.ndim != 4 or part_maps.shape[1] != 3:
         raise InputError(f"part_maps: expected colors 0 to 255, shape (N, 3, H, W), got {tuple(part_maps.shape)}")
@@ -55,7 +55,7 @@ def part_weights(part_maps: Tensor, objects: int = 0) -> Tensor:
         return F.max_pool2d(there.float(), 5, stride=1, padding=2)
 
     parts = [torch.cat([reach(color) for color in PART_COLORS[part]], 1).sum(1) for part in PARTS]
-    return torch.stack([*parts, *(reach(object_color(place)).squeeze(1) for place in range(objects))], 1)
+    return torch.stack([*parts, *(reach(object_color(position)).squeeze(1) for position in range(objects))], 1)
 
 
 def part_importance(maps: Tensor, part_maps: Tensor, objects: int = 0) -> Tensor:
@@ -121,7 +121,7 @@ def minimal_sufficient_sets(classes: Sequence[BirdClass], label: int) -> list[in
     [[['eye']], [['beak', 'eye']], [['beak']]]
     """
     own = classes[label]["parts"]
-    alike = {shared_parts(own, other["parts"]) for place, other in enumerate(classes) if place != label}
+    alike = {shared_parts(own, other["parts"]) for position, other in enumerate(classes) if position != label}
     sufficient = [s for s in range(1, SUBSETS) if all(s & ~shared for shared in alike)]
     return [s for s in sufficient if not any(t != s and t & s == t for t in sufficient)]
 
@@ -139,8 +139,8 @@ def sufficiency_table(classes: Sequence[BirdClass], as_published: bool = True) -
     table = torch.zeros(len(classes), SUBSETS, dtype=torch.float64)
     for label in range(len(classes) - as_published):
         sets = minimal_sufficient_sets(classes, label)
-        for found in range(SUBSETS):
-            table[label, found] = max(((found & s).bit_count() / s.bit_count() for s in sets), default=0)
+        for result in range(SUBSETS):
+            table[label, result] = max(((result & s).bit_count() / s.bit_count() for s in sets), default=0)
     return table
 
 

@@ -58,19 +58,19 @@ class Camera:
         size: pixels along a side of its square picture.
     """
 
-    def __init__(self, place: Array, size: int) -> None:
-        back = place / np.linalg.norm(place)
+    def __init__(self, position: Array, size: int) -> None:
+        back = position / np.linalg.norm(position)
         up = np.array([0, 1, 0]) if abs(back[1]) < 0.999 else np.array([0, 0, 1])
         right = np.cross(up, back)
         right /= np.linalg.norm(right)
-        self.place, self.size = place.astype(np.float32), size
+        self.position, self.size = position.astype(np.float32), size
         self.axes = np.stack([right, np.cross(back, right), back], 1).astype(np.float32)
         self.focal = size / 2 / np.tan(FIELD_OF_VIEW / 2)
         self.across = ((np.arange(size) + 0.5 - size / 2) / self.focal).astype(np.float32)
 
     def window(self, solid: Solid) -> tuple[slice, slice] | None:
         """Rows and columns that the solid may fill; None if it is out of sight."""
-        x, y, z = self.axes.T @ ((solid.center - self.place)[:, None] + solid.frame @ CORNERS)
+        x, y, z = self.axes.T @ ((solid.center - self.position)[:, None] + solid.frame @ CORNERS)
         depth = -z
         if depth.max() <= NEAR:
             return None
@@ -89,7 +89,7 @@ class Camera:
         turned = inverse @ self.axes
         right, up, back = (turned[:, i, None, None] for i in range(3))
         across, down = self.across[None, None, columns], self.across[None, rows, None]
-        return (inverse @ self.place)[:, None, None], right * across - up * down - back
+        return (inverse @ self.position)[:, None, None], right * across - up * down - back
 
     def see(self, solid: Solid, rows: slice, columns: slice) -> Hit:
         """Rays through a window of pixels against one solid; distances compare between solids."""

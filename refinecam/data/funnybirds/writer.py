@@ -90,10 +90,10 @@ def draw_classes(count: int, seed: int) -> list[Entry]:
     """Different combinations of parts: of several draws the one in which most birds have a Target Sensitivity pair."""
     best, most = [], -1
     for attempt in range(TRIES):
-        rng, found = generator(seed, "birds/classes", attempt), dict[tuple[int, ...], None]()
-        while len(found) < count:
-            found[tuple(int(rng.integers(len(VARIANTS[part]))) for part in PARTS)] = None
-        birds = [dict(zip(PARTS, variants, strict=True)) for variants in found]
+        rng, result = generator(seed, "birds/classes", attempt), dict[tuple[int, ...], None]()
+        while len(result) < count:
+            result[tuple(int(rng.integers(len(VARIANTS[part]))) for part in PARTS)] = None
+        birds = [dict(zip(PARTS, variants, strict=True)) for variants in result]
         found_pairs = [sensitivity_pair(birds, label) for label in range(count)]
         pairs = sum(pair[0] >= 0 and not pair[2] & pair[3] for pair in found_pairs)
         if pairs > most:
@@ -164,7 +164,7 @@ def _save(folder: Path, pictures: Iterable[tuple[str, Picture]]) -> None:
     for name, picture in pictures:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        found, coded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGRA))
-        if not found:
+        result, coded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGRA))
+        if not result:
             raise OSError(f"{path} cannot be coded as PNG")
         path.write_bytes(coded.tobytes())

@@ -24,9 +24,9 @@ def main() -> None:
     except InputError as error:
         parser.error(str(error))
     samples = data.dataset("test")
-    found = {(s["style"], s["band"], s["label"]): s["image"] for s in map(samples.__getitem__, range(len(samples)))}
+    result = {(s["style"], s["band"], s["label"]): s["image"] for s in map(samples.__getitem__, range(len(samples)))}
     order = [(style, band, label) for style in range(2) for band in range(len(BANDS)) for label in range(len(CLASSES))]
-    sheet = make_grid(data.transform.denormalize(torch.stack([found[key] for key in order])), nrow=len(CLASSES))
+    sheet = make_grid(data.transform.denormalize(torch.stack([result[key] for key in order])), nrow=len(CLASSES))
     args.picture.parent.mkdir(parents=True, exist_ok=True)
     save_image(sheet, args.picture)
 

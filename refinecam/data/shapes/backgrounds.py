@@ -74,11 +74,11 @@ class Backgrounds:
         # than there are cores, they wait for each other: five seemed to hang here for minutes.
         torch.set_num_threads(1)
         try:
-            found = list(track(loader, f"Preparing backgrounds ({split})", total=len(pictures), disable=hidden))
+            result = list(track(loader, f"Preparing backgrounds ({split})", total=len(pictures), disable=hidden))
         finally:
             torch.set_num_threads(threads)
-        self.pictures = [picture for picture, _ in found]
-        self.versions = [imputed for _, imputed in found]
+        self.pictures = [picture for picture, _ in result]
+        self.versions = [imputed for _, imputed in result]
 
     def view(self, rng: Generator, size: int | None = None, pick: int | None = None) -> Image:
         """Draw one view.

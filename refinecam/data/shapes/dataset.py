@@ -33,9 +33,9 @@ SMALLEST = 3.7
 VISIBLE = 48
 """Steps of 256, in one channel at least, by which a shape's color differs from what it covers."""
 CONTROLS = {"shape removed": "chance", "other background": "same", "gray background": "same"}
-"""Images that tell whether a network looks at the shape, with the accuracy to expect: chance, or that of the images."""
+"""Control images, which show whether a network uses the shape, and their expected accuracy: chance, or unchanged."""
 LEAST_ACCURACY = (0.99, 0.975)
-"""Of all images, and of the smallest band: only of a network that tells them, the shape is the explanation."""
+"""Of all images, and of the smallest band: only for a network this accurate is the shape the explanation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,8 @@ class ShapesDataset(Dataset):
     Label, size, place, rotation, wall, corners, a triangle's proportions, color and background come from independent
     random streams, each seeded by (seed, split, index): no factor predicts another, and a sample is the same for any
     order and any worker. Place does not depend on size: every shape keeps the distance from the border that the largest
-    needs. The color is the first of its stream that can be told from what the shape covers, its wall and the hole of an
-    empty one (:func:`visible_color`): what cannot be seen is no ground truth. Whether a shape is filled does not enter
+    needs. The color is the first of its stream that stands out from what the wall and the hole cover
+    (:func:`visible_color`): what cannot be seen is no ground truth. Whether a shape is filled does not enter
     into that.
 
     ``style="paper"`` draws as the paper's public code does, in any color, :func:`.drawing.paper_shape`; but its label
@@ -95,8 +95,8 @@ class ShapesDataset(Dataset):
             0.9 of it are scaled to between 0.5 and 0.9 of it. The transform then only normalizes.
         fill: scale every shape so.
         as_bytes: leave images and masks in uint8, for :meth:`JointTransform.normalize` to finish on their device.
-        controls: add to each sample its :data:`CONTROLS`, dict of images (3, S, S), and its ``factors``: what must not
-            tell the label, color (3,), position (2,) and size (1,).
+        controls: add to each sample its :data:`CONTROLS`, dict of images (3, S, S), and its ``factors``, which must not
+            predict the label: color (3,), position (2,) and size (1,).
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class ShapesDataset(Dataset):
             margin = REACH * size + 1
         border = (self.canvas - self.transform.image_size) / 2
         low, high = border + margin, self.canvas - 1 - border - margin
-        x, y = (low + self._rng("place", index).random(2) * (high - low)).tolist()
+        x, y = (low + self._rng("position", index).random(2) * (high - low)).tolist()
         factors = varied_factors(lambda factor: self._rng(factor, index), size)
         return Shape(label=label, band=band, center=(x, y), size=size, **factors)
 

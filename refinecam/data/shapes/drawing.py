@@ -84,7 +84,7 @@ def paper_shape(rng: Callable[[str], Generator], label: int) -> Shape:
     band = int(draw.integers(len(BANDS)))
     low, high = BANDS[band]
     size = int(draw.integers(int(low), int(high)))
-    x, y = rng("place").integers(*CENTERS[band], 2).tolist()
+    x, y = rng("position").integers(*CENTERS[band], 2).tolist()
     rotation = float(rng("rotation").uniform(0, 2 * np.pi))
     return Shape(label=label, band=band, center=(x, y), size=size, rotation=rotation, wall=size // 5)
 

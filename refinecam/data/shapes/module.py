@@ -69,7 +69,7 @@ class ShapesDataModule(DataModule):
         augment: turn, zoom and recolor the training backgrounds.
         curriculum: views around the shape for the first epochs, usually the smallest first; whole images follow. A
             list of stages such as ``{crop: 64, share: 0.2}``; :class:`CropStage` has what else they take.
-        controls: add to the test batches the images and factors that tell whether a network looks at the shape.
+        controls: add to the test batches control images and factors, which show whether a network uses the shape.
         seed: seed of every draw.
     """
 
@@ -189,13 +189,13 @@ class ShapesDataModule(DataModule):
         if split not in SPLITS:
             raise InputError(f"split: expected one of {SPLITS}, got {split!r}")
         controls, size, banks = self.controls and split == "test", self.sizes[split], self._prepared(split)
-        found = [
+        result = [
             ShapesDataset(
                 banks, self.transform, split, size, self.seed, style, self.bands, offset=i * size, controls=controls
             )
             for i, style in enumerate(self.styles)
         ]
-        return found[0] if len(found) == 1 else ConcatDataset(found)
+        return result[0] if len(result) == 1 else ConcatDataset(result)
 
     def _prepared(self, split: str) -> list[Backgrounds]:
         if split not in self.banks:

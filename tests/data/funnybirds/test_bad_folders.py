@@ -34,7 +34,7 @@ def one_level_too_deep(folder):
     [
         (
             shutil.rmtree,
-            r"there is no folder .*copied; --data.download true .* -m refinecam.data.funnybirds data/birds",
+            r"there is no folder .*copied; download true .* -m refinecam.data.funnybirds data/birds",
         ),
         (one_level_too_deep, r"copied has no classes.json; name .*copied/FunnyBirds$"),
         (lambda f: (f / "classes.json").unlink(), "copied has no classes.json; name a folder in FunnyBirds' layout"),
@@ -54,9 +54,9 @@ def one_level_too_deep(folder):
         (edit("classes.json", lambda e: e[1].update(parts=[1])), r"entry 1 of .*classes.json is not of the form"),
         (
             edit("classes.json", lambda e: e[1]["parts"].pop("eye")),
-            "the parts beak, foot, tail, wing instead of beak, eye",
+            "parts beak, foot, tail, wing instead of beak, eye",
         ),
-        (edit("classes.json", lambda e: e[0]["parts"].update(ear=1)), "class 0 of .* has the parts beak, ear"),
+        (edit("classes.json", lambda e: e[0]["parts"].update(ear=1)), "class 0 of .* has parts beak, ear"),
         (lambda f: shutil.rmtree(f / "test/1"), r"test/1/000001.png is missing \(1 of the 106 files"),
         (lambda f: (f / "test_part_map/0/000000.png").unlink(), r"test_part_map/0/000000.png is missing \(1 of"),
         (

@@ -18,10 +18,10 @@ def test_validation_images_are_training_images_that_are_not_trained_on(folder):
     module = ready(folder=str(folder), image_size=SIZE, val_share=0.3, interventions=True, batch_size=2)
     sets = module.datasets
     assert {name: found.split for name, found in sets.items()} == {"train": "train", "val": "train", "test": "test"}
-    assert sorted(sets["train"].places + sets["val"].places) == list(range(15))
-    assert Counter(sets["val"].labels[i] for i in sets["val"].places) == {0: 2, 1: 2, 2: 2}
+    assert sorted(sets["train"].positions + sets["val"].positions) == list(range(15))
+    assert Counter(sets["val"].labels[i] for i in sets["val"].positions) == {0: 2, 1: 2, 2: 2}
     seen = torch.cat([batch["index"] for batch in module.val_dataloader()])
-    assert seen.tolist() == sets["val"].places
+    assert seen.tolist() == sets["val"].positions
     batch = next(iter(module.val_dataloader()))
     first = int(seen[0])
     assert torch.equal(batch["image"][0], to_tensor(Image.open(folder / f"train/{first // 5}/{first:06d}.png"))[:3])
@@ -37,7 +37,7 @@ def test_validation_images_are_training_images_that_are_not_trained_on(folder):
 def test_every_class_is_validated_and_trained_on(folder, share, expected):
     module = FunnyBirdsDataModule(folder=str(folder), val_share=share)
     module.setup("fit")
-    assert Counter(module.datasets["val"].labels[i] for i in module.datasets["val"].places) == dict.fromkeys(
+    assert Counter(module.datasets["val"].labels[i] for i in module.datasets["val"].positions) == dict.fromkeys(
         range(3), expected
     )
 
@@ -47,14 +47,14 @@ def test_a_class_with_one_image_is_only_trained_on(copied):
     (copied / "dataset_train.json").write_text(json.dumps(entries))
     module = FunnyBirdsDataModule(folder=str(copied))
     module.setup("fit")
-    assert 5 in module.datasets["train"].places
+    assert 5 in module.datasets["train"].positions
     assert len(module.datasets["val"]) == 1
 
 
 def test_fewer_images_are_spread_over_the_classes(folder):
     whole, few = (ready(folder=str(folder), train_size=n, test_size=2) for n in (None, 6))
-    assert Counter(i // 5 for i in few.datasets["train"].places) == {0: 2, 1: 2, 2: 2}
-    assert few.datasets["val"].places == whole.datasets["val"].places
+    assert Counter(i // 5 for i in few.datasets["train"].positions) == {0: 2, 1: 2, 2: 2}
+    assert few.datasets["val"].positions == whole.datasets["val"].positions
     assert len(few.datasets["test"]) == 2
 
 
@@ -94,7 +94,7 @@ def test_training_is_in_another_order_every_epoch(folder, reloaded):
     trainer.fit(model, module)
     for seen in model.seen.values():
         assert len(set(seen)) == len(seen) == 12
-        assert set(seen) <= set(module.datasets["train"].places)
+        assert set(seen) <= set(module.datasets["train"].positions)
     assert model.seen[0] != model.seen[1]
 
 
@@ -107,7 +107,7 @@ def test_training_is_in_another_order_every_epoch(folder, reloaded):
         ({"image_size": 0}, "image_size: expected a whole number"),
         ({"train_size": 13}, "train_size: there are only 12 images, got 13"),
         ({"test_size": 4}, "test_size: there are only 3 images, got 4"),
-        ({"folder": "nowhere/birds"}, "there is no folder nowhere/birds; --data.download true"),
+        ({"folder": "nowhere/birds"}, "there is no folder nowhere/birds; download true"),
         ({"backbone": "resnet19"}, "no model named 'resnet19'"),
     ],
 )

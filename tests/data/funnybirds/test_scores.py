@@ -218,7 +218,7 @@ def test_bad_input_is_named(data):
         BirdEvaluation(batch, torch.zeros(6, 3, SIZE, SIZE), method)
     with pytest.raises(InputError, match=r"targets: class 23 is not one of the model's 3 classes"):
         _ = BirdBatch(Net(3), images, labels, **arguments).logits
-    with pytest.raises(InputError, match="model: it tells 30 classes apart, classes has 24"):
+    with pytest.raises(InputError, match="model: it has 30 classes, classes has 24"):
         _ = BirdBatch(Net(30), images, labels, **arguments).logits
     with pytest.raises(InputError, match="objects: expected 0 to 50"):
         F.part_weights(part_maps, 51)
