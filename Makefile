@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo birds train-scratch test lint benchmark tensorboard clean
+.PHONY: help install demo birds train-scratch test lint docs benchmark tensorboard clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -17,16 +17,17 @@ $(STAMP): setup.cfg pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP)  ## fine-tune the shipped ResNet18 on shapes, score CAMs and RefineCAM (4 to 15 minutes on 2 cores)
+demo: $(STAMP)  ## score CAMs and RefineCAM on the shipped ResNet18, then fine-tune it (about 5 minutes on 2 cores)
+	$(RUN) evaluate.py --config configs/evaluate/shapes.yaml --data.test_size 24 --data.batch_size 8 --output runs/demo/evaluation
 	$(RUN) train.py --config configs/train/demo.yaml
-	$(RUN) evaluate.py --config configs/evaluate/demo.yaml
 	@echo "Figure:      runs/demo/evaluation/maps.png"
 	@echo "TensorBoard: $(VENV)/bin/tensorboard --logdir runs/demo"
 
 birds: $(STAMP)  ## draw birds, train a ResNet18 on them, compute FunnyBirds' scores (about 10 minutes on 2 cores)
 	test -d data/birds || $(RUN) -m refinecam.data.funnybirds data/birds --classes 10 --train-per-class 1000 --test-per-class 10 --workers 2
 	$(RUN) train.py --config configs/train/birds-scratch.yaml
-	$(RUN) evaluate.py --config configs/evaluate/birds.yaml
+	$(RUN) evaluate.py --config configs/evaluate/funnybirds.yaml --data.folder data/birds --model.checkpoint checkpoints/birds/best.ckpt \
+		--output runs/birds/evaluation
 	@echo "Figure:      runs/birds/evaluation/maps.png"
 
 train-scratch: $(STAMP)  ## train a ResNet18 from nothing, on larger shapes at 128 px (about 8 minutes on 2 cores)
@@ -42,6 +43,9 @@ test: $(STAMP)  ## lint, type check and the tests (a few minutes)
 lint: $(STAMP)  ## format and fix what can be fixed
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+docs: $(STAMP)  ## build the documentation into site/
+	$(RUN) -m mkdocs build --strict
 
 benchmark: $(STAMP)  ## print how fast data, maps and scores are
 	$(RUN) -m tests.benchmarks.data

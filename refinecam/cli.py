@@ -158,7 +158,8 @@ def build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_de
         seed_everything_default=0,
         auto_configure_optimizers=False,  # the module has its own
         save_config_kwargs={"overwrite": True},
-        trainer_defaults=trainer_defaults,
+        # Lightning's summary counts no FLOPs and fills a screen.
+        trainer_defaults={"enable_model_summary": False, **trainer_defaults},
         parser_kwargs={"description": cli.__doc__, "exit_on_error": False},
     )
 

@@ -35,7 +35,7 @@ def train_args(folder):
         *("--data.train_size", "24", "--data.val_size", "9", "--data.test_size", "9", "--data.batch_size", "8"),
         *("--data.curriculum", '[{"crop": 32, "share": 0.5, "fill": true}]'),
         *("--trainer.max_epochs", "2", "--trainer.check_val_every_n_epoch", "1", "--trainer.log_every_n_steps", "1"),
-        *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
+        *("--trainer.enable_progress_bar", "false"),
         *("--pictures.images", "3", "--checkpoint.dirpath", str(folder / "weights")),
         *("--trainer.logger.init_args.save_dir", str(folder)),
     ]
@@ -44,7 +44,7 @@ def train_args(folder):
 def evaluate_args(trained, output, *more):
     return [
         "--config",
-        str(ROOT / "configs/evaluate/demo.yaml"),
+        str(ROOT / "configs/evaluate/shapes.yaml"),
         *DATA,
         *("--model.checkpoint", str(trained / "weights/best.ckpt"), "--model.methods", str(METHODS)),
         *("--data.test_size", "7", "--data.batch_size", "3", "--model.only_correct", "false"),

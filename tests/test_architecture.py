@@ -1,6 +1,7 @@
 """The arrows of the code point one way."""
 
 import ast
+import configparser
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,10 @@ def test_library_names_no_flag():
     for path in PACKAGE.rglob("*.py"):
         if path.name not in ("cli.py", "usage.py", "__main__.py", "export.py"):
             assert not any(f"--{group}." in path.read_text() for group in ("data", "model", "trainer")), path
+
+
+def test_every_package_is_installed():
+    config = configparser.ConfigParser()
+    config.read(PACKAGE.parent / "setup.cfg")
+    packages = {".".join(path.parent.relative_to(PACKAGE.parent).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert set(config["options"]["packages"].split()) == packages | {"refinecam.checkpoints"}

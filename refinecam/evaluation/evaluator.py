@@ -124,7 +124,8 @@ class Evaluator(L.LightningModule):
         if self.own is not None:
             self.own.start(self.network, batch)
         known = {"label": batch["label"], "predicted": predicted, "target": targets, "skipped": ~keep}
-        for method, of_method in zip(self.methods, self.metrics, strict=False):
+        for number, (method, of_method) in enumerate(zip(self.methods, self.metrics, strict=False)):
+            self._show(f"{number} of {len(self.methods)} methods: {method.title}")
             metrics = _scores(of_method)
             columns = dict(known)
             if self.own is not None:
@@ -170,6 +171,12 @@ class Evaluator(L.LightningModule):
             }
             self.results.start(about)
         self.trainer.strategy.barrier()
+
+    def _show(self, text: str) -> None:
+        """Say what is done within the batch, which may take minutes."""
+        bar = getattr(self.trainer.progress_bar_callback, "test_progress_bar", None)
+        if bar is not None:
+            bar.set_postfix_str(text)
 
     def _weights(self) -> str:
         path = self.checkpoint

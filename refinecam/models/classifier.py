@@ -10,6 +10,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -118,6 +119,8 @@ class Classifier(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Compile what the training steps run; refuse weights that have seen other colors."""
+        millions = sum(parameter.numel() for parameter in self.network.parameters()) / 1e6
+        rank_zero_info(f"{self.hparams['backbone']}: {millions:.1f} million parameters")
         for argument, normalize in self._colors.items():
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             check_colors(argument, self.hparams[argument], normalize, getattr(data, "normalized", True))

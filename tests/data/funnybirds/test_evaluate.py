@@ -22,7 +22,7 @@ def trained_birds(birds, tmp_path_factory):
     config = str(ROOT / "configs/train/birds-scratch.yaml")
     args = ["--config", config, *TINY, "--data.folder", str(birds), "--model.image_size", "64"]
     args += ["--trainer.max_epochs", "2", "--trainer.check_val_every_n_epoch", "1", "--data.batch_size", "8"]
-    args += ["--trainer.enable_model_summary", "false", "--trainer.log_every_n_steps", "1", "--pictures.images", "2"]
+    args += ["--trainer.log_every_n_steps", "1", "--pictures.images", "2"]
     args += ["--checkpoint.dirpath", str(folder), "--trainer.logger.init_args.save_dir", str(folder)]
     train(args)
     return folder / "best.ckpt"
@@ -36,7 +36,7 @@ def test_a_training_goes_on_in_its_own_colors(birds, trained_birds):
 
 
 def birds_args(checkpoint, folder, output, *more):
-    args = ["--config", str(ROOT / "configs/evaluate/birds.yaml"), *TINY, "--data.folder", str(folder)]
+    args = ["--config", str(ROOT / "configs/evaluate/funnybirds.yaml"), *TINY, "--data.folder", str(folder)]
     args += ["--model.checkpoint", str(checkpoint), "--model.methods", str(METHODS), "--output", str(output)]
     return [*args, "--data.test_size", "7", "--data.batch_size", "3", "--model.only_correct", "false", *more]
 
