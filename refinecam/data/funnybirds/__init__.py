@@ -5,14 +5,15 @@ Hesse et al., "FunnyBirds: A Synthetic Vision Dataset for a Part-Based Analysis 
 
 from refinecam.data.funnybirds.dataset import FunnyBirds
 from refinecam.data.funnybirds.evaluation import BirdBatch, BirdEvaluation
-from refinecam.data.funnybirds.metrics import FunnyBirdsScore, FunnyBirdsSummary
 from refinecam.data.funnybirds.module import FunnyBirdsDataModule
+from refinecam.data.funnybirds.summary import FunnyBirdsSummary, bird_rows, summarize_birds
 
 __all__ = [
     "BirdBatch",
     "BirdEvaluation",
     "FunnyBirds",
     "FunnyBirdsDataModule",
-    "FunnyBirdsScore",
     "FunnyBirdsSummary",
+    "bird_rows",
+    "summarize_birds",
 ]

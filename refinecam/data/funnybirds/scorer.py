@@ -3,23 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from refinecam.data.base import REPORTS, Method, OwnReport, OwnScores
 from refinecam.data.funnybirds.evaluation import BirdBatch, BirdEvaluation
-from refinecam.data.funnybirds.metrics import FunnyBirdsSummary, at_best_threshold
-from refinecam.data.funnybirds.parts import PARTS
+from refinecam.data.funnybirds.summary import bird_rows, summarize_birds
 
-CURVES = {
-    "csdc": "controlled_synthetic_data_check",
-    "pc": "preservation_check",
-    "dc": "deletion_check",
-    "distracted": "distracted_share",
-}
-"""Scores of each image at each of the 80 thresholds, by their column."""
 NAMES = {
     "score": "FunnyBirds",
     "completeness": "Completeness",
@@ -63,53 +54,13 @@ class BirdScorer:
         result = BirdEvaluation(batch, method(batch.model, batch.images, batch.labels), method)
         of_label = (targets == batch.labels)[:, None, None, None]
         independent, objects = batch.background_independence.T
-        per_image = {
+        columns = {
             "background_independence": independent / objects,
             "single_deletion": result.single_deletion,
             "target_sensitivity": result.target_sensitivity,
         }
-        columns = {
-            "correct": batch.predictions == batch.labels,
-            "undefined": result.undefined,
-            "independent": independent,
-            "objects": objects,
-            **per_image,
-            **{name: getattr(result, attribute) for name, attribute in CURVES.items()},
-            "importance": result.importance[:, : len(PARTS)],
-        }
-        values = {name: column.tolist() for name, column in columns.items()}
-        rows = [{name: column[i] for name, column in values.items()} for i in range(len(targets))]
-        return OwnScores(torch.where(of_label, result.maps, result.predicted_maps), per_image, rows)
-
-
-def summarize_birds(table: pd.DataFrame) -> FunnyBirdsSummary:
-    """The scores over a data set, of one method's rows."""
-
-    def mean(name: str) -> tuple[Any, int]:
-        values = np.array(table[name].tolist(), np.float64)
-        there = values[np.isfinite(values.reshape(len(values), -1)).all(1)]
-        return there.sum(0) / max(len(there), 1) if len(there) else np.full(values.shape[1:], np.nan), len(there)
-
-    (csdc, csdc_images), (pc, _), (dc, _) = (mean(name) for name in ("csdc", "pc", "dc"))
-    distracted, distractibility_images = mean("distracted")
-    single, single_images = mean("single_deletion")
-    sensitivity, sensitivity_images = mean("target_sensitivity")
-    return at_best_threshold(
-        csdc=csdc,
-        pc=pc,
-        dc=dc,
-        distractibility=1 - (distracted if distractibility_images else 0 * pc),
-        accuracy=table["correct"].mean(),
-        background_independence=table["independent"].sum() / table["objects"].sum(),
-        single_deletion=float(single),
-        target_sensitivity=float(sensitivity),
-        images=len(table),
-        undefined=int(table["undefined"].sum()),
-        csdc_images=csdc_images,
-        distractibility_images=distractibility_images,
-        single_deletion_images=single_images,
-        target_sensitivity_images=sensitivity_images,
-    )
+        maps = torch.where(of_label, result.maps, result.predicted_maps)
+        return OwnScores(maps, columns, bird_rows(result))
 
 
 def birds_report(table: pd.DataFrame) -> OwnReport:
