@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from refinecam.attribution.method import METHODS, AttributionMethod
 from refinecam.core.calls import parse_calls
-from refinecam.core.errors import InputError
 
 
 def parse_methods(text: str | Sequence[str]) -> list[AttributionMethod]:
@@ -20,9 +19,4 @@ def parse_methods(text: str | Sequence[str]) -> list[AttributionMethod]:
     ['GradCAM++', 'LayerCAM', 'RefineCAM(LayerCAM)']
     """
     whole = text if isinstance(text, str) else ", ".join(text)
-    methods: list[AttributionMethod] = parse_calls(whole.replace("GradCAM++", "GradCAMPlusPlus"), METHODS, "methods")
-    titles = [method.title for method in methods]
-    twice = [title for title in titles if titles.count(title) > 1]
-    if twice:
-        raise InputError(f"methods: {twice[0]!r} is there twice")
-    return methods
+    return parse_calls(whole.replace("GradCAM++", "GradCAMPlusPlus"), METHODS, "methods")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.layers import layers_of, stage_layers
 from refinecam.attribution.method import AttributionMethod, normalize, register
-from refinecam.core.errors import InputError
+from refinecam.core.errors import InputError, check_choice
 
 Aggregator = Literal["product", "geometric_mean", "inverse_exp_mean", "identity"]
 
@@ -53,8 +53,7 @@ class RefineCAM(AttributionMethod):
             raise InputError(f"layers: expected a list of layers' names, got {layers!r}")
         if layers is not None and not len(layers) == len(set(layers)) > 0:
             raise InputError(f"layers: expected at least one, each once, got {layers!r}")
-        if aggregator not in get_args(Aggregator):
-            raise InputError(f"aggregator: expected one of {get_args(Aggregator)}, got {aggregator!r}")
+        check_choice(get_args(Aggregator), aggregator=aggregator)
         self.cam, self.factors = cam, layers
         self.stage: int | str = stage
         self.aggregator: str = aggregator

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.method import AttributionMethod, normalize, register
 from refinecam.core.checks import check_input
-from refinecam.core.errors import InputError, check_counts, check_not_negative
+from refinecam.core.errors import InputError, check_choice, check_counts, check_not_negative
 from refinecam.core.running import default_chunk, eval_mode, fast_forward, first_logits
 from refinecam.core.seeding import content_keys, generator
 
@@ -47,8 +47,7 @@ class SuperpixelMethod(AttributionMethod):
     preset: InitVar[Literal["paper"] | None] = None
 
     def __post_init__(self, preset: str | None) -> None:
-        if preset not in (None, *PRESETS):
-            raise InputError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+        check_choice((*PRESETS, None), preset=preset)
         if preset is not None and self.samples is not None:
             raise InputError(f"samples: the preset {preset!r} has its own, so leave one of the two out")
         self.samples = PRESETS[preset] if preset else self.samples

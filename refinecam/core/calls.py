@@ -19,7 +19,7 @@ def parse_calls(text: str | Sequence[str], known: Mapping[str, Callable[..., Any
         argument: what the text is of, for messages: ``"methods"``.
 
     Raises:
-        InputError: naming what cannot be read, and what exists.
+        InputError: naming what cannot be read, and what exists, or what is there twice, by its ``title``.
 
     >>> parse_calls("complex(1), complex(real=2, imag=complex(3))", {"complex": complex}, "numbers")
     [(1+0j), (2+3j)]
@@ -37,7 +37,12 @@ def parse_calls(text: str | Sequence[str], known: Mapping[str, Callable[..., Any
     nodes = tree.elts
     if len(nodes) == 1 and isinstance(nodes[0], ast.List):  # already bracketed
         nodes = nodes[0].elts
-    return [_call(node, known, argument) for node in nodes]
+    made = [_call(node, known, argument) for node in nodes]
+    titles = [getattr(value, "title", None) for value in made]
+    twice = [title for title in titles if title is not None and titles.count(title) > 1]
+    if twice:
+        raise InputError(f"{argument}: {twice[0]!r} is there twice")
+    return made
 
 
 def _call(node: ast.expr, known: Mapping[str, Callable[..., Any]], argument: str) -> Any:

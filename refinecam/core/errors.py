@@ -1,6 +1,6 @@
 """The error for input that cannot be used."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import inf
 from numbers import Integral, Real
 
@@ -45,3 +45,14 @@ def check_not_negative(**values: int) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
             raise InputError(f"{name}: expected a whole number, at least 0, got {value!r}")
+
+
+def check_choice(choices: Iterable[object], /, **values: object) -> None:
+    """Refuse what is none of the choices.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    for name, value in values.items():
+        if value not in choices:
+            raise InputError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value!r}")

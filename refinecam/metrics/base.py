@@ -131,12 +131,7 @@ def parse_scores(text: str | Sequence[str]) -> list[PerImageMean]:
     Raises:
         InputError: naming what cannot be read, and what exists.
     """
-    scores: list[PerImageMean] = parse_calls(text, SCORES, "scores")
-    titles = [score.title for score in scores]
-    twice = [title for title in titles if titles.count(title) > 1]
-    if twice:
-        raise InputError(f"scores: {twice[0]!r} is there twice")
-    return scores
+    return parse_calls(text, SCORES, "scores")
 
 
 def register(name: str, *, needs_masks: bool = False, on_request: bool = False) -> Callable[[Score], Score]:

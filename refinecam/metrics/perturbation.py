@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from refinecam.core.errors import InputError, check_counts
+from refinecam.core.errors import InputError, check_choice, check_counts
 from refinecam.imputation import impute
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.evaluation import MapEvaluation, shared
@@ -108,8 +108,7 @@ def check_perturbation(steps: int, fill: str) -> None:
         InputError: naming the argument.
     """
     check_counts(steps=steps)
-    if fill not in get_args(Fill):
-        raise InputError(f"fill: expected one of {', '.join(get_args(Fill))}, got {fill!r}")
+    check_choice(get_args(Fill), fill=fill)
 
 
 @shared

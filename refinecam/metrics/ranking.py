@@ -1,7 +1,7 @@
 """Which pixels go first: exact fractions by rank, ties broken by a seeded draw."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -91,16 +91,6 @@ def missing_by_percentile(maps: Tensor, percentiles: Sequence[float]) -> Tensor:
         thresholds = exact.flatten(1).quantile(levels, dim=1)
         missing += [exact >= threshold[:, None, None, None] for threshold in thresholds]
     return torch.stack(missing, 1)
-
-
-def check_ranking(ranking: str) -> None:
-    """Refuse an unknown rule.
-
-    Raises:
-        InputError: with those that exist.
-    """
-    if ranking not in get_args(Ranking):
-        raise InputError(f"ranking: expected one of {', '.join(get_args(Ranking))}, got {ranking!r}")
 
 
 def check_percentiles(percentiles: Sequence[float]) -> None:

@@ -1,12 +1,13 @@
 """ROAD, and the noisy imputation that it is made of."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from refinecam.core.errors import check_range
+from refinecam.core.errors import check_choice, check_range
 from refinecam.core.seeding import generator, identities
 from refinecam.imputation import impute
 from refinecam.metrics.base import PerImageMean, register
@@ -14,7 +15,6 @@ from refinecam.metrics.evaluation import MapEvaluation, shared
 from refinecam.metrics.ranking import (
     Ranking,
     check_percentiles,
-    check_ranking,
     missing_by_percentile,
     missing_pixels,
 )
@@ -80,7 +80,7 @@ def check_road(
     """
     check_percentiles(percentiles)
     check_range(0, noise=noise)
-    check_ranking(ranking)
+    check_choice(get_args(Ranking), ranking=ranking)
     return tuple(percentiles), noise, ranking
 
 

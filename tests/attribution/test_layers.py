@@ -35,7 +35,7 @@ def test_bad_stage(stage, message, backbones, batch):
 
 def test_stages_that_are_described_and_missing():
     network = timm.create_model("twins_svt_small", num_classes=2)
-    with pytest.raises(ValueError, match=r"Twins describes a stage 'block.0' that it has not; give layers by name"):
+    with pytest.raises(ValueError, match=r"Twins names a stage 'block.0' that it does not have; give layers by name"):
         RefineCAM(LayerCAM()).layers(network)
 
 

@@ -151,7 +151,7 @@ def test_ten_samples_a_superpixel(tiny_net):
         ({"segments": 0}, "segments: expected a whole number"),
         ({"alpha": -1}, "alpha: expected at least 0, got -1"),
         ({"chunk": 0}, "chunk: expected a whole number"),
-        ({"preset": "thesis"}, "preset: expected one of paper, got 'thesis'"),
+        ({"preset": "thesis"}, "preset: expected one of paper, None, got 'thesis'"),
         ({"preset": "paper", "samples": 9}, "samples: the preset 'paper' has its own"),
     ],
 )

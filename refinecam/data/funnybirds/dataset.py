@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from refinecam.core.errors import InputError
+from refinecam.core.errors import InputError, check_choice
 from refinecam.data.funnybirds.parts import PARTS, SUBSETS, intervention_name
 from refinecam.data.pictures import read_rgb
 from refinecam.data.transforms import JointTransform
@@ -57,8 +57,7 @@ class FunnyBirds(Dataset):
         interventions: bool = False,
         keep: Sequence[int] | None = None,
     ) -> None:
-        if split not in OFFICIAL_SPLITS:
-            raise InputError(f"split: expected one of {OFFICIAL_SPLITS}, got {split!r}")
+        check_choice(OFFICIAL_SPLITS, split=split)
         if transform.canvas != transform.image_size:
             raise InputError(
                 f"transform: a canvas of {transform.canvas} px is cropped to {transform.image_size}, which may cut off "

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader
 
 from refinecam.core.backbones import takes_any_size
-from refinecam.core.errors import InputError, check_counts, check_not_negative, check_range
+from refinecam.core.errors import InputError, check_choice, check_counts, check_not_negative, check_range
 from refinecam.core.progress import ends, training_progress
 from refinecam.data.base import DataModule
 from refinecam.data.sampling import evaluation_loader, training_loader
@@ -186,8 +186,7 @@ class ShapesDataModule(DataModule):
 
     def dataset(self, split: str) -> ShapesDataset | ConcatDataset:
         """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
-        if split not in SPLITS:
-            raise InputError(f"split: expected one of {SPLITS}, got {split!r}")
+        check_choice(SPLITS, split=split)
         controls, size, banks = self.controls and split == "test", self.sizes[split], self._prepared(split)
         result = [
             ShapesDataset(
