@@ -45,7 +45,7 @@ lint: $(STAMP)  ## format and fix what can be fixed
 	$(RUN) -m ruff format .
 
 docs: $(STAMP)  ## build the documentation into site/
-	$(RUN) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 
 benchmark: $(STAMP)  ## print how fast data, maps and scores are
 	$(RUN) -m tests.benchmarks.data

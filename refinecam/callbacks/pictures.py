@@ -89,7 +89,6 @@ class TrainingPictures(L.Callback):
         figure, axes = confusion.plot(counts, add_text=len(classes) <= 20, labels=classes, cmap="Blues")
         figure.set_size_inches(2 + 0.5 * len(classes), 2 + 0.5 * len(classes))
         axes.tick_params(axis="x", labelrotation=40)  # type: ignore[union-attr]
-        figure.tight_layout()
         writer.add_figure("val/confusion", figure, step)
         fixed, network = self.fixed, pl_module.get_submodule("network")
         images = data_of(trainer).colors(fixed["image"])
