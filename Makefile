@@ -45,7 +45,7 @@ lint: $(STAMP)  ## format and fix what can be fixed
 	$(RUN) -m ruff format .
 
 docs: $(STAMP)  ## build the documentation into site/
-	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	$(RUN) -m sphinx -b html -W --keep-going -q docs site
 
 benchmark: $(STAMP)  ## print how fast data, maps and scores are
 	$(RUN) -m tests.benchmarks.data

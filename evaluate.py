@@ -1,4 +1,4 @@
-"""Score attribution methods: ``python evaluate.py --config configs/evaluate/demo.yaml``, ``--help`` for the rest."""
+"""Score attribution methods: ``python evaluate.py --config configs/evaluate/shapes.yaml``, ``--help`` for the rest."""
 
 from refinecam.cli import evaluate, run
 

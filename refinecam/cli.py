@@ -58,13 +58,11 @@ class _CLI(LightningCLI):
             InputError: if they were given something else.
         """
         chosen = self.config.data
-        kind = class_of(chosen.class_path)
-        for name, value in values.items():
-            parameter = inspect.signature(kind).parameters.get(name)
-            if parameter is None:
-                continue
-            given = chosen.init_args.get(name, parameter.default)
-            if given not in (parameter.default, value):
+        parameters = inspect.signature(class_of(chosen.class_path)).parameters
+        for name in parameters.keys() & values.keys():
+            default, value = parameters[name].default, values[name]
+            given = chosen.init_args.get(name, default)
+            if given not in (default, value):
                 raise InputError(f"data.{name}: the data follow the model; instead of {given} here give --model.{name}")
             chosen.init_args[name] = value
 
@@ -105,6 +103,9 @@ class TrainCLI(_CLI):
 
     def before_instantiate_classes(self) -> None:
         """The data follow the model; a training that goes on has its weights already."""
+        if self.config.model.image_size is None:  # then the data's own size, if they have one
+            size = inspect.signature(class_of(self.config.data.class_path)).parameters.get("image_size")
+            self.config.model.image_size = size.default if size else None
         self.data_follow(**{name: self.config.model[name] for name in OF_THE_MODEL})
         if self.config.ckpt_path:
             self.config.model.checkpoint, self.config.model.pretrained = None, False
@@ -203,8 +204,8 @@ def check_resumed(path: str, backbone: str, data: DataModule) -> None:
     result = read_weights(path, backbone)
     if result.path.suffix == ".safetensors":
         raise InputError(f"ckpt_path: {path} has weights alone; start from it with --model.checkpoint {path}")
-    if result.num_classes != len(data.classes):
-        raise InputError(f"ckpt_path: {path} has {result.num_classes} classes, the data have {len(data.classes)}")
+    if result.num_classes != (count := _class_count(data)):
+        raise InputError(f"ckpt_path: {path} has {result.num_classes} classes, the data have {count}")
     check_colors("ckpt_path", path, result.normalize, getattr(data, "normalized", True))
 
 
@@ -223,7 +224,9 @@ def make_report(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="refinecam report", description=str(make_report.__doc__).split(": ")[1])
     parser.add_argument("folder", help="the --output of an evaluation")
     folder = parser.parse_args(args).folder
-    _show(Path(folder), report(folder, [TensorBoardLogger(folder, name="", default_hp_metric=False)]))
+    logger = TensorBoardLogger(folder, name="", default_hp_metric=False)
+    _show(Path(folder), report(folder, [logger]))
+    logger.finalize("success")
 
 
 def _show(folder: Path, written: Sequence[Path]) -> None:
@@ -239,12 +242,15 @@ def native_precision(precision: str, on_cpu: bool) -> str:
 
 
 def _class_count(data: Any) -> int:
+    if not getattr(data, "classes", None):
+        raise InputError(f"data: {type(data).__name__} does not name its classes; give it an attribute classes")
     return len(data.classes)
 
 
 def run(entry: Callable[[], None]) -> None:
     """Run an entry point; input that cannot be used ends it with one line instead of a traceback."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it gets one option more
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
     try:
         entry()
@@ -268,5 +274,4 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
         sys.exit(f"usage: refinecam {{{','.join(COMMANDS)}}} ...; each has --help")
-    sys.argv = [f"refinecam {name}", *sys.argv[2:]]
-    run(COMMANDS[name])
+    run(lambda: COMMANDS[name](sys.argv[2:]))

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import jsonargparse
+import yaml
 
 from refinecam import data as datasets
 from refinecam.core.errors import InputError
@@ -38,7 +39,7 @@ def class_of(path: str) -> type:
 def show_help(description: str, model: type, args: Sequence[str]) -> None:
     """Print the own options of model and data; those of Lightning's Trainer and loggers are many."""
     program = Path(sys.argv[0]).name
-    named = [value for option, value in pairwise(args) if option == "--data"]
+    named = _named_data(args)
     parser = jsonargparse.ArgumentParser(
         prog=program,
         usage=f"{program} [--config FILE] [--model.NAME VALUE] [--data CLASS] [--data.NAME VALUE] "
@@ -55,24 +56,41 @@ def show_help(description: str, model: type, args: Sequence[str]) -> None:
         parser.add_argument("--ckpt_path", help="checkpoint of a training to go on with")
     hidden = {"output", "num_classes"}
     parser.add_class_arguments(model, "model", skip=hidden & set(inspect.signature(model).parameters))
-    kind = class_of(named[-1]) if named else ShapesDataModule
+    kind = class_of(named)
     parser.add_class_arguments(kind, "data", skip=set(OF_THE_MODEL) & set(inspect.signature(kind).parameters))
     parser.print_help()
 
 
+def _named_data(args: Sequence[str]) -> str:
+    """The data class that a command line names, or its config; the shapes otherwise."""
+    words = [word for arg in args for word in arg.split("=", 1)]
+    for option, value in reversed(list(pairwise(words))):
+        if option == "--data":
+            return value
+        if option == "--config" and Path(value).is_file():
+            config = yaml.safe_load(Path(value).read_text())
+            data = config.get("data") if isinstance(config, dict) else None
+            if isinstance(data, dict) and "class_path" in data:
+                return str(data["class_path"])
+    return EXAMPLE
+
+
 def one_line(message: str, options: Sequence[str]) -> str:
     """What jsonargparse says of a wrong argument, in one line, with the names that are close to an unknown one."""
-    key = re.match(r'Parser key "([^"]+)"', message)
+    key, parameter = (re.search(p, message) for p in (r'Parser key "([^"]+)"', r"NestedArg\(key='([^']+)'"))
+    name = ".".join(match[1] for match in (key, parameter) if match)
     lines = [line.strip(" -") for line in message.splitlines()]
     kept = [line for line in dict.fromkeys(lines) if line and not line.startswith(NOISE) and "Namespace(" not in line]
-    text = "; ".join([*([f"{key[1]}: {kept[0]}"] if key and kept else kept[:1]), *kept[1:]]) or lines[0]
-    unknown = re.search(r"unrecognized arguments: --([^ =]+)|[Oo]ption '([^']+)'", message)
-    known = [option.removeprefix("--") for option in options]
-    known += [*inspect.signature(ShapesDataModule).parameters, *inspect.signature(CropStage).parameters]
+    text = f"{name}: {'; '.join(kept)}" if name and kept else "; ".join(kept) or lines[0]
+    unknown = re.search(r"unrecognized arguments: --([^ =]+)|[Oo]ption '([^']+)'|import path string: (\w+)", message)
     if not unknown:
         return f"{text}; --help lists what there is"
-    word = unknown[1] or unknown[2]
+    chosen = re.search(r"given class_path '([^']+)'", message)
+    known = [option.removeprefix("--") for option in options]
+    known += [*inspect.signature(class_of(chosen[1]) if chosen else ShapesDataModule).parameters]
+    known += [*inspect.signature(CropStage).parameters, *(n for n in datasets.__all__ if n.endswith("DataModule"))]
+    word = next(word for word in unknown.groups() if word)
     group = re.search(r"Group '(\w+)'", message)
-    close = difflib.get_close_matches(f"{group[1]}.{word}" if group else word, known, n=3)
+    close = difflib.get_close_matches(f"{group[1]}.{word}" if group else word, dict.fromkeys(known), n=3)
     names = [f"--{name}" if "." in name else name for name in close]
     return f"{text}; " + (f"close to it: {', '.join(names)}" if names else "--help lists what there is")

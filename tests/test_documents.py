@@ -100,3 +100,11 @@ def test_a_data_module_that_knows_nothing_of_ours_is_evaluated(trained, tmp_path
     assert (table["target"] != table["label"]).any()
     (logged,) = (tmp_path / "csv").rglob("metrics.csv")
     assert "cosine_similarity/GradCAM, stage -1" in logged.read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("*.py"), *ROOT.glob("configs/*/*")], ids=str
+)
+def test_named_files_exist(path):
+    for name in re.findall(r"(?<![\w/])(?:configs|docs|tests)/[\w/.-]+\.(?:yaml|md|py|jpg)", path.read_text()):
+        assert (ROOT / name).exists(), name

@@ -1,5 +1,6 @@
 """evaluate.py on tiny data, from YAML to files."""
 
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from refinecam import cli
 from refinecam.attribution import RandomCAM
-from refinecam.cli import evaluate, run, train
+from refinecam.cli import evaluate, make_report, run, train
 from refinecam.data import ShapesDataModule
 from refinecam.evaluation import Evaluator, report
 from tests.command_lines import DATA, METHODS, ROOT, evaluate_args, read_events, train_args
@@ -294,3 +295,13 @@ def test_help_teaches(program):
     own_first = ["--config", " --model.checkpoint ", " --data.backgrounds ", "--help-all"]
     assert sorted(own_first, key=words.index) == own_first
     assert len(done.stdout.splitlines()) < 250
+
+
+def test_report_command_logs_the_figure(evaluated, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(evaluated, folder, ignore=shutil.ignore_patterns("version_*"))
+    make_report([str(folder)])
+    (logs,) = folder.glob("version_*")
+    tags = read_events(logs).Tags()
+    assert tags["images"] == ["maps"]
+    assert "arcc/RandomCAM" in tags["scalars"]

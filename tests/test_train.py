@@ -214,14 +214,14 @@ def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
             ["--config", str(ROOT / "configs/evaluate/shapes.yaml")],
             "Group 'model' does not accept option 'methods'; close to it: ",
         ),
-        (["--data.train_size", "many"], "data: Expected a <class 'int'>. Got value: many"),
+        (["--data.train_size", "many"], "data.train_size: Expected a <class 'int'>. Got value: many"),
         (
             ["--data.curriculum", "[{crop: 32}]"],
             "data: the following arguments are required: share; --help lists",
         ),
         (
             ["--data.curriculum", "[{corp: 4, share: 0.5}]"],
-            "data: Option 'corp' is not accepted; close to it: crop",
+            "data.curriculum: Option 'corp' is not accepted; close to it: crop",
         ),
         (["--trainer.max_time", "00:30:00"], "trainer.max_time: expected days:hours:minutes:seconds"),
         (["--trainer.reload_dataloaders_every_n_epochs", "0"], "curriculum: crops change between epochs"),

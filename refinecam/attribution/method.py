@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refinecam.core.errors import InputError
+
 METHODS: dict[str, type["AttributionMethod"]] = {}
 """Every attribution method by its name in configs."""
 UNNAMED = {"stage", "aggregator", "layout", "chunk"}
@@ -80,7 +82,10 @@ Registered = TypeVar("Registered", bound=type[AttributionMethod])
 
 def register(method: Registered) -> Registered:
     """Let configs and command lines name a method; a decorator of its class."""
-    METHODS[method.__name__] = method
+    name = method.__name__
+    if name in METHODS and METHODS[name].__module__ != method.__module__:
+        raise InputError(f"name: {name!r} is {METHODS[name].__module__}'s already; choose another")
+    METHODS[name] = method
     return method
 
 

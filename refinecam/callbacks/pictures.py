@@ -69,7 +69,8 @@ class TrainingPictures(L.Callback):
     ) -> None:
         """Count the confusions and keep the first images; ``outputs`` are the logits."""
         if self.fixed is None:
-            self.fixed = {key: value[: self.images].clone() for key, value in batch.items()}
+            shown = {name: batch[name] for name in ("image", "label", "mask") if name in batch}
+            self.fixed = {name: value[: self.images].clone() for name, value in shown.items()}
         if self.confusion is None:
             self.confusion = MulticlassConfusionMatrix(outputs.shape[1]).to(outputs.device)
         self.confusion.update(outputs, batch["label"])

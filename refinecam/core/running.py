@@ -1,7 +1,7 @@
 """Running a network without leaving a trace: modes, memory layout, chunks, and what its errors mean."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from refinecam.core.checks import check_logits, check_model
 from refinecam.core.errors import InputError
 
+Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""An attribution method, as scores see it: model, images and targets to maps (N, 1, H, W)."""
 MISFIT = re.compile("should be the same|same dtype|same device|expected scalar type|not implemented for")
 CHANNELS = re.compile(r"expected input\[([\d, ]+)\] to have (\d+) channels")
 

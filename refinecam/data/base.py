@@ -8,9 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from refinecam.core.running import Method
 from refinecam.data.transforms import JointTransform
 
-Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
+STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+"""Splits that each of Lightning's stages needs."""
 
 
 class OwnScores(NamedTuple):

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor, nn
+from torch.utils.data import DistributedSampler
 
 from refinecam.attribution import parse_methods
 from refinecam.core.errors import InputError, check_counts, check_not_negative
@@ -103,7 +105,20 @@ class Evaluator(L.LightningModule):
             check_colors("checkpoint", self.checkpoint, self.normalize, data_of(self.trainer).normalized)
 
     def on_test_start(self) -> None:
-        """Prepare for the first batch, which decides which scores there are."""
+        """Prepare for the first batch, which decides which scores there are.
+
+        Raises:
+            InputError: if the loader would show an image on two processes.
+        """
+        loader = self.trainer.test_dataloaders
+        sampler = getattr(loader, "sampler", None)
+        if isinstance(sampler, DistributedSampler) and not isinstance(sampler, UnrepeatedDistributedSampler):
+            count = len(sampler.dataset)  # type: ignore[arg-type]
+            if count % sampler.num_replicas:
+                raise InputError(
+                    f"datamodule: {count} images cannot be dealt evenly to {sampler.num_replicas} processes, so some "
+                    "would count twice; make the loader with refinecam.data.sampling.evaluation_loader"
+                )
         self.metrics, self.own, self.kept = nn.ModuleList(), None, 0
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -223,7 +238,9 @@ class Evaluator(L.LightningModule):
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero and self.metrics:
             self.results.merge(self.figure_images)
-            self.written = report(self.results.folder, self.trainer.loggers)
+            written = report(self.results.folder, self.trainer.loggers)
+            tables = [self.results.folder / f"{name}.parquet" for name in self.results.about["tables"]]
+            self.written = [*tables, *written]
 
     def _keep_maps(self, batch: dict[str, Tensor], keep: Tensor, maps: dict[str, Tensor]) -> None:
         """Keep the first images of this process for the figure."""

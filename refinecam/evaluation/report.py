@@ -14,9 +14,6 @@ from refinecam.evaluation.accuracy import accuracy_markdown, accuracy_table
 from refinecam.evaluation.table import KEYS, Results, summarize, title_of
 from refinecam.visualization import overlay_figure
 
-FILES = ("accuracy.csv", "accuracy.md", "summary.csv", "summary.md", "maps.png", *(f"{name}.csv" for name in REPORTS))
-"""What a report can write."""
-
 
 def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
     """Write the accuracy and, if methods were scored, summary and figure; log them.
@@ -33,6 +30,7 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
     """
     results = Results(folder)
     about, tables = results.about, results.tables()
+    of_masks = [score["name"] for score in about["scores"] if score["needs_masks"]]
     predictions = tables["predictions"]
     accuracy = accuracy_table(predictions, about["classes"], about["expected_of_controls"], about["least_accuracy"])
     right = (predictions["label"] == predictions["predicted"]).mean()
@@ -45,18 +43,19 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
     figure = None
     if "per_image" in tables:
         summary = summarize(tables["per_image"], [score["name"] for score in about["scores"]])
-        warn_of_unscored(summary, [score["name"] for score in about["scores"] if score["needs_masks"]])
+        warn_of_unscored(summary, of_masks)
         csv["summary"] = summary
-        of_masks = [score["name"] for score in about["scores"] if score["needs_masks"]]
         texts["summary"] = f"{heading}, {_explained(about, summary)}\n\n{summary_markdown(summary, of_masks)}"
         values |= {f"{row['score']}/{title_of(row)}": row["mean"] for _, row in summary.iterrows()}
         figure = maps_figure(results)
-        for name, make in REPORTS.items():
-            if name in tables:
-                own = make(tables[name])
-                csv[name] = own.table
-                texts["summary"] += f"\n{own.text}"
-                values |= own.values
+        for name in tables.keys() - {"per_image", "predictions"}:
+            if name not in REPORTS:
+                warn(f"{name}.parquet: nothing loaded makes a report of it; import its data module first", stacklevel=2)
+                continue
+            own = REPORTS[name](tables[name])
+            csv[name] = own.table
+            texts["summary"] += f"\n{own.text}"
+            values |= own.values
     written = []
     for name, table in csv.items():
         table.to_csv(results.folder / f"{name}.csv", index=False)
@@ -67,7 +66,8 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
     if figure is not None:
         figure.savefig(results.folder / "maps.png", dpi=150)
         written.append("maps.png")
-    for name in set(FILES) - set(written):
+    known = {"summary.csv", "summary.md", "maps.png", *(f"{name}.csv" for name in REPORTS)}
+    for name in known - set(written):  # an earlier evaluation's
         (results.folder / name).unlink(missing_ok=True)
     for logger in loggers:
         logger.log_metrics(values)
@@ -76,7 +76,7 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
                 logger.experiment.add_text(name, text)
             if figure is not None:
                 logger.experiment.add_figure("maps", figure)
-    return [results.folder / name for name in (*(f"{name}.parquet" for name in tables), *written)]
+    return [results.folder / name for name in written]
 
 
 def _explained(about: dict, summary: pd.DataFrame) -> str:
@@ -121,7 +121,7 @@ def summary_markdown(summary: pd.DataFrame, of_masks: Sequence[str] = ()) -> str
 def _markdown(summary: pd.DataFrame) -> str:
     rows = []
     for (method, stage, aggregator), own in summary.groupby(list(KEYS), sort=False):
-        cells = {row.score: f"{row.mean:.3f} ± {row.std:.3f}" for row in own.rename(columns={}).itertuples()}
+        cells = {row.score: f"{row.mean:.3f} ± {row.std:.3f}" for row in own.itertuples()}
         title = ", ".join(part for part in (method, aggregator) if part)
         counts = {"scored": own["scored"].min(), "undefined": own["undefined"].max()}
         rows.append({"method": title, "stage": stage, **cells, **counts})

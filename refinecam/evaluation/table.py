@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from refinecam.core.errors import InputError
 
+MANIFEST = "evaluation.json"
 KEYS = ("method", "stage", "aggregator")
 """Columns that name a method."""
 
@@ -33,12 +35,11 @@ class Results:
 
     def start(self, about: Mapping[str, Any]) -> None:
         """Begin an evaluation; rows of one that was interrupted move to ``parts-1`` and so on."""
-        if any(self.parts.glob("*/*.parquet")):
+        if self.parts.exists():
             number = next(n for n in range(1, 10_000) if not Path(f"{self.parts}-{n}").exists())
             self.parts.rename(f"{self.parts}-{number}")
-        shutil.rmtree(self.parts, ignore_errors=True)
         (self.parts / "maps").mkdir(parents=True)
-        (self.parts / "evaluation.json").write_text(json.dumps(about, indent=1))
+        _write(self.parts / MANIFEST, lambda path: path.write_text(json.dumps(about, indent=1)))
 
     @property
     def about(self) -> dict[str, Any]:
@@ -47,17 +48,20 @@ class Results:
         Raises:
             InputError: if the folder has no evaluation.
         """
-        path = self.folder / "evaluation.json"
+        path = self.folder / MANIFEST
         if not path.is_file():
-            raise InputError(f"folder: {self.folder} has no evaluation.json; name the output of an evaluation")
-        return json.loads(path.read_text())
+            raise InputError(f"folder: {self.folder} has no {MANIFEST}; name the output of an evaluation")
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"folder: {path} cannot be read ({error}); evaluate again") from error
 
     def add(self, table: str, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows of one batch; ``name`` is the batch's own among all processes."""
         if rows:
             folder = self.parts / table
             folder.mkdir(exist_ok=True)
-            pd.DataFrame(rows).to_parquet(folder / f"{name}.parquet", index=False)
+            _write(folder / f"{name}.parquet", partial(pd.DataFrame(rows).to_parquet, index=False))
 
     def keep(self, index: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep one image with its maps for the figure."""
@@ -74,23 +78,39 @@ class Results:
             kept: of all processes' images for the figure, how many stay.
         """
         names = sorted(path.name for path in self.parts.iterdir() if path.is_dir() and path.name != "maps")
+        earlier = self.about.get("tables", []) if (self.folder / MANIFEST).is_file() else []
         for name in names:
-            result = [pd.read_parquet(path) for path in sorted((self.parts / name).glob("*.parquet"))]
-            joined = pd.concat(result, ignore_index=True).sort_values("index", kind="stable", ignore_index=True)
-            joined.to_parquet(self.folder / f"{name}.parquet", index=False)
-        for path in self.folder.glob("*.parquet"):
-            if path.stem not in names:
-                path.unlink()
-        for path in sorted((self.parts / "maps").iterdir())[kept:]:
+            parts = [pd.read_parquet(path) for path in sorted((self.parts / name).glob("*.parquet"))]
+            joined = pd.concat(parts, ignore_index=True).sort_values("index", kind="stable", ignore_index=True)
+            _write(self.folder / f"{name}.parquet", partial(joined.to_parquet, index=False))
+        for name in set(earlier) - set(names):
+            (self.folder / f"{name}.parquet").unlink(missing_ok=True)
+        (self.folder / "maps").mkdir(exist_ok=True)
+        for path in (self.folder / "maps").glob("*.npz"):
             path.unlink()
-        shutil.rmtree(self.folder / "maps", ignore_errors=True)
-        for name in ("maps", "evaluation.json"):
-            (self.parts / name).replace(self.folder / name)
+        for path in sorted((self.parts / "maps").iterdir())[:kept]:
+            path.replace(self.folder / "maps" / path.name)
+        about = {**json.loads((self.parts / MANIFEST).read_text()), "tables": names}
+        _write(self.folder / MANIFEST, lambda path: path.write_text(json.dumps(about, indent=1)))
         shutil.rmtree(self.parts)
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Every table by its name."""
-        return {path.stem: pd.read_parquet(path) for path in sorted(self.folder.glob("*.parquet"))}
+        """Every table by its name.
+
+        Raises:
+            InputError: if one is missing.
+        """
+        try:
+            return {name: pd.read_parquet(self.folder / f"{name}.parquet") for name in self.about["tables"]}
+        except FileNotFoundError as error:
+            raise InputError(f"folder: {error.filename} is missing; evaluate again") from error
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file beside its target and rename it."""
+    beside = path.with_name(f".{path.name}.tmp")
+    write(beside)
+    beside.replace(path)
 
 
 def summarize(table: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:

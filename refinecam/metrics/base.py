@@ -144,6 +144,8 @@ def register(name: str, *, needs_masks: bool = False, on_request: bool = False) 
     """
 
     def add(score: Score) -> Score:
+        if name in SCORES and SCORES[name].__module__ != score.__module__:
+            raise InputError(f"name: {name!r} is {SCORES[name].__module__}'s already; choose another")
         score.name, score.needs_masks, score.on_request = name, needs_masks, on_request
         SCORES[name] = score
         return score

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from refinecam.core.checks import check_input, check_logits, check_scale
 from refinecam.core.errors import InputError, check_counts, check_not_negative
-from refinecam.core.running import default_chunk, eval_mode, fast_forward
+from refinecam.core.running import Method, default_chunk, eval_mode, fast_forward
 from refinecam.core.seeding import identities
 from refinecam.metrics.formulas import check_form, check_maps, undefined
 from refinecam.metrics.ranking import relevance_ranks
 
-Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 P = ParamSpec("P")
 
 

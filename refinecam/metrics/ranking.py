@@ -1,6 +1,7 @@
 """Which pixels go first: exact fractions by rank, ties broken by a seeded draw."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -99,7 +100,8 @@ def check_percentiles(percentiles: Sequence[float]) -> None:
     Raises:
         InputError: naming them.
     """
-    if not percentiles or not all(0 < p < 100 for p in percentiles):
-        raise InputError(f"percentiles: expected numbers in (0, 100), got {tuple(percentiles)}")
+    several = isinstance(percentiles, list | tuple) and len(percentiles) > 0
+    if not several or not all(isinstance(p, Real) and 0 < p < 100 for p in percentiles):
+        raise InputError(f"percentiles: expected numbers in (0, 100), such as (20, 40), got {percentiles!r}")
     if max(percentiles) < 1:
         raise InputError(f"percentiles: expected percent, such as 20 for a fifth, got {tuple(percentiles)}")

@@ -59,8 +59,7 @@ def create_backbone(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise InputError(
             f"pretrained: the ImageNet weights of {name!r} could not be fetched ({reason}); connect to the internet "
-            "once, or do without: train.py --config configs/train/shapes-resnet18-scratch.yaml or another "
-            "-scratch.yaml, evaluate.py checkpoint FILE"
+            "once, or do without: pretrained false, as in the configs that end with -scratch, or a checkpoint"
         ) from error
 
 

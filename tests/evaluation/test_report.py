@@ -66,7 +66,7 @@ def test_rows_of_all_processes_are_merged_in_order(tmp_path):
     results.add("per_image", "rank001-000000", [{"index": 1, "method": "b"}, {"index": 1, "method": "a"}])
     results.add("per_image", "rank000-000000", [{"index": 2, "method": "b"}, {"index": 0, "method": "b"}])
     results.merge(kept=0)
-    assert results.about == {"title": "first"}
+    assert results.about == {"title": "first", "tables": ["per_image"]}
     found = results.tables()["per_image"]
     assert found["index"].tolist() == [0, 1, 1, 2]
     assert found["method"].tolist() == ["b", "b", "a", "b"]  # the methods' own order

@@ -10,7 +10,7 @@ from torchmetrics import MetricCollection
 
 import refinecam.metrics as metrics
 from refinecam.attribution import LayerCAM, RefineCAM
-from refinecam.metrics import ARCC, CosineSimilarity, MapEvaluation, PerImageMean
+from refinecam.metrics import ARCC, CosineSimilarity, MapEvaluation, PerImageMean, parse_scores, register
 from tests.conftest import TinyNet
 
 CAM = RefineCAM(LayerCAM(), layers=["stem", "deep"])
@@ -150,3 +150,14 @@ def test_two_processes_give_what_one_gives(tmp_path):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert found["mean"].item() == pytest.approx(alone.compute().item(), abs=1e-12)
         assert found["summary"][2:] == alone.summary()[2:] == (6, 1, 1)
+
+
+def test_a_taken_name_is_refused():
+    with pytest.raises(ValueError, match="name: 'road' is refinecam.metrics.road's already"):
+        register("road")(type("Mine", (PerImageMean,), {"__module__": __name__}))
+
+
+def test_title_has_the_options_that_are_not_the_defaults():
+    assert [score.title for score in parse_scores("road, insertion(steps=50), arcc(percentiles=(10, 50))")] == [
+        *("road", "insertion(steps=50)", "arcc(percentiles=(10, 50))")
+    ]

@@ -1,6 +1,6 @@
 """What FunnyBirds' scores share for one batch of images and one method, computed at most once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -8,12 +8,11 @@ from torch import Tensor, nn
 
 from refinecam.core.checks import check_input, check_logits
 from refinecam.core.errors import InputError
-from refinecam.core.running import default_chunk, eval_mode, fast_forward
+from refinecam.core.running import Method, default_chunk, eval_mode, fast_forward
 from refinecam.data.funnybirds import scores
 from refinecam.data.funnybirds.parts import PARTS, SUBSETS
 from refinecam.data.funnybirds.scores import BirdClass
 
-Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 SINGLE = [SUBSETS - 1 - (1 << position) for position in range(len(PARTS))]
 """The sets from which one part is missing."""
 

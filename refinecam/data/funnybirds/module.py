@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from refinecam.core.errors import InputError, check_counts
-from refinecam.data.base import DataModule
+from refinecam.data.base import STAGE_SPLITS, DataModule
 from refinecam.data.funnybirds.archive import URL, fetch_archive
 from refinecam.data.funnybirds.dataset import FunnyBirds, collate, read_classes, read_entries
 from refinecam.data.funnybirds.scorer import BirdScorer
@@ -17,7 +17,6 @@ from refinecam.data.sampling import evaluation_loader, training_loader
 from refinecam.data.transforms import JointTransform
 
 OFFICIAL_CLASSES = 50
-STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
 class FunnyBirdsDataModule(DataModule):

@@ -98,7 +98,9 @@ def summarize_birds(rows: pd.DataFrame | Sequence[dict[str, Any]]) -> FunnyBirds
     distracted, distractibility_images = mean("distracted")
     single, single_images = mean("single_deletion")
     sensitivity, sensitivity_images = mean("target_sensitivity")
-    distractibility = 1 - distracted if distractibility_images else np.ones_like(pc)
+    # The authors' divisor, which decides ties between thresholds.
+    share = distracted * distractibility_images / (distractibility_images + 1e-8)
+    distractibility = 1 - share if distractibility_images else np.ones_like(pc)
     # In the order of the authors' sums, whose rounding decides between thresholds that are as good.
     complete = csdc / 3 + pc / 3 + dc / 3 + distractibility
     best = int(np.argmax(np.nan_to_num(complete, nan=-np.inf)))

@@ -25,6 +25,8 @@ Style = Literal["varied", "paper"]
 STYLES: tuple[Style, ...] = ("varied", "paper")
 WALL = (0.06, 0.22)
 """Thickness of an empty shape's wall, as a share of the size."""
+THINNEST = 2.25
+"""Pixels of a wall that has 2 px everywhere, however it lies on the grid."""
 RATIO = (0.8, 1.25)
 """Base of a triangle divided by its height; 1.155 is equilateral."""
 CORNER = (0.0, 0.1)
@@ -68,7 +70,7 @@ def varied_factors(rng: Callable[[str], Generator], size: float) -> dict[str, fl
     """Draw what makes one shape differ from another of its class and size, each from a stream of its own."""
     low, high = np.log(RATIO)
     return {
-        "wall": float(rng("wall").uniform(*WALL)) * size,
+        "wall": max(THINNEST, float(rng("wall").uniform(*WALL)) * size),
         "ratio": float(np.exp(rng("ratio").uniform(low, high))),
         "corner": float(rng("corner").uniform(*CORNER)) * size,
         "rotation": float(rng("rotation").uniform(0, 2 * np.pi)),
@@ -92,8 +94,8 @@ def paper_shape(rng: Callable[[str], Generator], label: int) -> Shape:
 def varied_mask(shape: Shape, canvas: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Pixels of a shape, not anti-aliased, and those that are, or would be, its hole.
 
-    A wall has at least 2 px and leaves a hole of at least 2 px. Shapes of less than about 10 px are too small for both;
-    their wall goes half of the way to the middle.
+    A hole has at least 2 px, and so has a wall that :func:`varied_factors` drew. Shapes of less than about 10 px are
+    too small for both; their wall goes half of the way to the middle.
 
     Args:
         shape: what to draw.
@@ -108,7 +110,7 @@ def varied_mask(shape: Shape, canvas: int) -> tuple[NDArray[np.uint8], NDArray[n
     # Each of the three has a circle that touches all of its sides: toward its center they shrink in parallel.
     middle = (corners * np.roll(sides, -1)[:, None]).sum(0) / sides.sum() if len(corners) == 3 else 0.0
     inside = float((corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]).sum() / sides.sum())
-    wall = min(max(2.0, shape.wall), max(inside - 1.0, inside / 2))
+    wall = min(shape.wall, max(inside - 1.0, inside / 2))
     corner = 0.0 if len(corners) == ROUND else shape.corner
 
     def painted(inset: float, radius: float) -> NDArray[np.uint8]:

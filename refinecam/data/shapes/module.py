@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 from refinecam.core.backbones import takes_any_size
 from refinecam.core.errors import InputError, check_choice, check_counts, check_not_negative, check_range
 from refinecam.core.progress import ends, training_progress
-from refinecam.data.base import DataModule
+from refinecam.data.base import STAGE_SPLITS, DataModule
 from refinecam.data.sampling import evaluation_loader, training_loader
 from refinecam.data.shapes.backgrounds import Backgrounds, Image
 from refinecam.data.shapes.dataset import CONTROLS, LEAST_ACCURACY, ShapesDataset
@@ -20,7 +20,6 @@ from refinecam.data.shapes.scenes import CrowdScenes
 from refinecam.data.transforms import JointTransform
 
 PROCEDURAL = "procedural"
-STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
 @dataclass
@@ -129,7 +128,7 @@ class ShapesDataModule(DataModule):
         self.style, self.bands = style, _as_bands(bands) or BANDS
         self.curriculum = tuple(curriculum or ())
         self.pictures: dict[str, dict[str, list[Image]]] = {}
-        self.banks: dict[str, list[Backgrounds]] = {}
+        self.banks: dict[tuple[str, int], list[Backgrounds]] = {}
 
     def setup(self, stage: str) -> None:
         """Read or draw the backgrounds of the splits that ``stage`` needs."""
@@ -152,15 +151,18 @@ class ShapesDataModule(DataModule):
             if source != PROCEDURAL and source not in self.pictures:
                 self.pictures[source] = read_splits(source)
         for split in STAGE_SPLITS[stage]:
-            if split not in self.banks:
-                banks = {source: self._bank(source, split) for source in dict.fromkeys(self.sources)}
-                self.banks[split] = [banks[source] for source in self.sources]  # a source named twice is drawn twice
+            for canvas in dict.fromkeys(map(self._canvas, self.styles)):
+                if (split, canvas) not in self.banks:
+                    banks = {source: self._bank(source, split, canvas) for source in dict.fromkeys(self.sources)}
+                    self.banks[split, canvas] = [banks[source] for source in self.sources]  # twice named, twice drawn
 
-    def _bank(self, source: str, split: str) -> Backgrounds:
+    def _canvas(self, style: Style) -> int:
+        return CANVAS if style == "paper" else self.transform.canvas
+
+    def _bank(self, source: str, split: str, canvas: int) -> Backgrounds:
         procedural = source == PROCEDURAL
         pictures = CrowdScenes(self.scenes[split], self.seed, split) if procedural else self.pictures[source][split]
         augment = self.augment and split == "train"
-        canvas = self.transform.canvas if self.style == "varied" else max(self.transform.canvas, CANVAS)
         return Backgrounds(pictures, canvas, self.imputed, seed=self.seed, split=split, augment=augment)
 
     def _check_curriculum(self) -> None:
@@ -187,20 +189,30 @@ class ShapesDataModule(DataModule):
     def dataset(self, split: str) -> ShapesDataset | ConcatDataset:
         """Whole images of one split; see :class:`~refinecam.data.shapes.ShapesDataset`."""
         check_choice(SPLITS, split=split)
-        controls, size, banks = self.controls and split == "test", self.sizes[split], self._prepared(split)
+        controls, size = self.controls and split == "test", self.sizes[split]
         result = [
             ShapesDataset(
-                banks, self.transform, split, size, self.seed, style, self.bands, offset=i * size, controls=controls
+                self.prepared(split, style),
+                self.transform,
+                split,
+                size,
+                self.seed,
+                style,
+                self.bands,
+                offset=i * size,
+                controls=controls,
             )
             for i, style in enumerate(self.styles)
         ]
         return result[0] if len(result) == 1 else ConcatDataset(result)
 
-    def _prepared(self, split: str) -> list[Backgrounds]:
-        if split not in self.banks:
+    def prepared(self, split: str, style: Style | None = None) -> list[Backgrounds]:
+        """The banks of backgrounds of a split, for a style; None for the only one."""
+        canvas = self._canvas(style or self.styles[0])
+        if (split, canvas) not in self.banks:
             stage = "test" if split == "test" else "fit"
             raise InputError(f"setup: the backgrounds for {split} are not there yet; call setup({stage!r}) first")
-        return self.banks[split]
+        return self.banks[split, canvas]
 
     def training_set(self, epoch: int = 0, progress: float = 0.0) -> ShapesDataset:
         """New samples of an endless data set, as the curriculum shows them.
@@ -212,8 +224,8 @@ class ShapesDataModule(DataModule):
         for stage in self.curriculum:
             progress -= stage.share
             if progress < -1e-9:
-                return self._training_set(epoch, stage, self._prepared("train"))
-        return self._training_set(epoch, None, self._prepared("train"))
+                return self._training_set(epoch, stage, self.prepared("train"))
+        return self._training_set(epoch, None, self.prepared("train"))
 
     def _training_set(self, epoch: int, stage: CropStage | None, banks: list[Backgrounds]) -> ShapesDataset:
         whole = self.sizes["train"]

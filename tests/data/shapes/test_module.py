@@ -92,7 +92,7 @@ def test_folder_of_backgrounds(page_folder):
     module = ShapesDataModule(image_size=48, backgrounds=str(page_folder))
     module.setup("fit")
     module.setup("test")
-    assert {split: len(bank.pictures) for split, (bank,) in module.banks.items()} == {
+    assert {split: len(bank.pictures) for (split, _), (bank,) in module.banks.items()} == {
         "train": 8,
         "val": 2,
         "test": 2,
@@ -102,8 +102,8 @@ def test_folder_of_backgrounds(page_folder):
 def test_several_sources_of_backgrounds(page_folder):
     module = ShapesDataModule(image_size=48, backgrounds=["procedural", str(page_folder)], scenes=4, held_out_scenes=1)
     module.setup("fit")
-    assert [len(bank.pictures) for bank in module.banks["train"]] == [4, 8]
-    assert [len(bank.pictures) for bank in module.banks["val"]] == [1, 2]
+    assert [len(bank.pictures) for bank in module.prepared("train")] == [4, 8]
+    assert [len(bank.pictures) for bank in module.prepared("val")] == [1, 2]
 
 
 def test_a_source_named_twice_is_prepared_once_and_drawn_twice():
@@ -111,9 +111,9 @@ def test_a_source_named_twice_is_prepared_once_and_drawn_twice():
     once, twice = (ShapesDataModule(image_size=48, backgrounds=["procedural"] * n, **few) for n in (1, 2))
     for module in (once, twice):
         module.setup("fit")
-    first, second = twice.banks["train"]
+    first, second = twice.prepared("train")
     assert first is second
-    assert np.array_equal(first.pictures, once.banks["train"][0].pictures)
+    assert np.array_equal(first.pictures, once.prepared("train")[0].pictures)
 
 
 def test_controls_are_in_test_batches_only():
@@ -173,8 +173,8 @@ def test_shapes_that_are_too_small_to_draw(options, message, module):
     """They would be drawn until a color is visible, for ever."""
     module.setup("test")
     with pytest.raises(ValueError, match=message):
-        ShapesDataset(module.banks["test"], module.transform, "test", 4, **options)
-    smallest = ShapesDataset(module.banks["test"], module.transform, "test", 12, bands=((19, 19.1),))
+        ShapesDataset(module.prepared("test"), module.transform, "test", 4, **options)
+    smallest = ShapesDataset(module.prepared("test"), module.transform, "test", 12, bands=((19, 19.1),))
     assert all(smallest[i]["mask"].any() for i in range(12))
 
 
@@ -202,7 +202,7 @@ def test_training_batches_are_bytes_and_become_what_the_transform_gives():
     batch = next(iter(module.train_dataloader()))
     assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
     found = module.on_after_batch_transfer(batch, 0)
-    whole = ShapesDataset(module.banks["train"], module.transform, "train", 4)
+    whole = ShapesDataset(module.prepared("train"), module.transform, "train", 4)
     assert torch.equal(found["image"], torch.stack([whole[i]["image"] for i in range(4)]))
     assert torch.equal(found["mask"], torch.stack([whole[i]["mask"] for i in range(4)]))
     others = next(iter(module.val_dataloader()))
