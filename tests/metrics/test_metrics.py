@@ -153,7 +153,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
 
 
 def test_a_taken_name_is_refused():
-    with pytest.raises(ValueError, match="name: 'road' is refinecam.metrics.road's already"):
+    with pytest.raises(ValueError, match=r"name: 'road' is refinecam.metrics.road's already"):
         register("road")(type("Mine", (PerImageMean,), {"__module__": __name__}))
 
 
