@@ -166,7 +166,7 @@ def build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_de
 
 
 def train(args: Sequence[str] | None = None) -> None:
-    """Entry point of train.py."""
+    """Train a classifier and test its best weights."""
     cli = build(TrainCLI, Classifier, args, reload_dataloaders_every_n_epochs=1)
     if cli.config.ckpt_path:
         check_resumed(cli.config.ckpt_path, cli.config.model.backbone, cli.datamodule)
@@ -210,7 +210,7 @@ def check_resumed(path: str, backbone: str, data: DataModule) -> None:
 
 
 def evaluate(args: Sequence[str] | None = None) -> None:
-    """Entry point of evaluate.py."""
+    """Score a classifier and attribution methods on a test set."""
     cli = build(EvaluateCLI, Evaluator, args, inference_mode=False)
     cli.trainer.test(cli.model, cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
@@ -220,8 +220,8 @@ def evaluate(args: Sequence[str] | None = None) -> None:
 
 
 def make_report(args: Sequence[str] | None = None) -> None:
-    """Entry point of ``refinecam report``: summaries and figure of an evaluation, made again from its tables."""
-    parser = argparse.ArgumentParser(prog="refinecam report", description=str(make_report.__doc__).split(": ")[1])
+    """Make the summaries and the figure of an evaluation again from its tables."""
+    parser = argparse.ArgumentParser(prog="refinecam report", description=make_report.__doc__)
     parser.add_argument("folder", help="the --output of an evaluation")
     folder = parser.parse_args(args).folder
     logger = TensorBoardLogger(folder, name="", default_hp_metric=False)
@@ -273,5 +273,8 @@ def main() -> None:
     """Entry point of the console script: ``refinecam train|evaluate|report``."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
-        sys.exit(f"usage: refinecam {{{','.join(COMMANDS)}}} ...; each has --help")
+        uses = "\n".join(f"  refinecam {known} --help    {entry.__doc__}" for known, entry in COMMANDS.items())
+        unknown = "" if name in ("", "-h", "--help") else f"error: there is no command {name}\n"
+        sys.exit(f"{unknown}usage: refinecam COMMAND ...\n{uses}")
+    sys.path.insert(0, "")  # as python itself does for a script, for data modules of the user's
     run(lambda: COMMANDS[name](sys.argv[2:]))

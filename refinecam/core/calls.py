@@ -1,6 +1,7 @@
 """Objects written as one would make them in Python, for configs and command lines."""
 
 import ast
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -60,7 +61,8 @@ def _call(node: ast.expr, known: Mapping[str, Callable[..., Any]], argument: str
     try:
         return known[name](*args, **options)
     except TypeError as error:
-        raise InputError(f"{argument}: {ast.unparse(call)}: {error}") from error
+        accepted = ", ".join(inspect.signature(known[name]).parameters) or "none"
+        raise InputError(f"{argument}: {ast.unparse(call)}: {error}; its options are: {accepted}") from error
 
 
 def _value(node: ast.expr, known: Mapping[str, Callable[..., Any]], argument: str) -> object:

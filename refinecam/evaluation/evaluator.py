@@ -30,8 +30,8 @@ class Evaluator(L.LightningModule):
 
     Args:
         backbone: timm name of the network; null for the checkpoint's.
-        checkpoint: weights written by train.py, or a shipped name such as ``shapes-resnet18``; null for timm's ImageNet
-            weights.
+        checkpoint: weights written by train.py, or a shipped name such as ``shapes-resnet18``; null for the ImageNet
+            weights of ``backbone``, which must then be named.
         methods: attribution methods as one writes them in Python, separated by commas or as a list: ``GradCAM``,
             ``LayerCAM(stage=0)``, ``RefineCAM(LayerCAM)``, ``RandomCAM``. With none, the classifier alone is evaluated.
         scores: scores, likewise, with their options: ``arcc, road(percentiles=(10, 50))``; null for all that the data

@@ -82,7 +82,7 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
 def _explained(about: dict, summary: pd.DataFrame) -> str:
     skipped = int(summary["skipped"].max())
     which = f"{skipped} misclassified skipped" if about["only_correct"] else "all of them scored"
-    notes = "".join(f" {note}" for note in dict.fromkeys(score["note"] for score in about["scores"]) if note)
+    notes = "".join(f" {score['name']}: {score['note']}." for score in about["scores"] if score["note"])
     return f"{which}; the {about['target']} class explained; mean ± std of the per-image scores.{notes}"
 
 

@@ -79,4 +79,4 @@ class ARCC(PerImageMean):
 
     @property
     def note(self) -> str:  # noqa: D102
-        return road_note(self.percentiles, self.noise, self.ranking)
+        return "" if self.title == self.name else f"ROAD {road_note(self.percentiles, self.noise, self.ranking)}"

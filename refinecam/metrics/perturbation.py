@@ -154,7 +154,7 @@ class Deletion(PerImageMean):
 
     @property
     def note(self) -> str:  # noqa: D102
-        return f"{type(self).__name__}: {self.steps} steps, {self.fill} where pixels are missing."
+        return f"{self.steps} steps, {self.fill} where pixels are missing"
 
 
 @register("insertion", on_request=True)
@@ -178,4 +178,4 @@ class Insertion(PerImageMean):
 
     @property
     def note(self) -> str:  # noqa: D102
-        return f"{type(self).__name__}: {self.steps} steps, {self.fill} where pixels are missing."
+        return f"{self.steps} steps, {self.fill} where pixels are missing"

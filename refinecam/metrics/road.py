@@ -67,7 +67,7 @@ def road_note(percentiles: Sequence[float], noise: float, ranking: Ranking) -> s
     """How ROAD was computed, for tables."""
     shares = ", ".join(f"{share:g}" for share in percentiles)
     rule = "" if ranking == "exact" else ", by grad-cam's percentile rule"
-    return f"ROAD: mean over {shares}% of LeRF minus MoRF, not halved, noise {noise:g}{rule}."
+    return f"mean over {shares}% of LeRF minus MoRF, not halved, noise {noise:g}{rule}"
 
 
 def check_road(

@@ -16,8 +16,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m refinecam.data.shapes", description=__doc__.split(":")[0])
     parser.add_argument("picture", type=Path, help="file to write, for example shapes.png")
     parser.add_argument("--backgrounds", help="folder of pictures to draw on; scenes are drawn without it")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of every draw (default: 0)")
     args = parser.parse_args()
+    if args.picture.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        parser.error(f"picture: expected a name that ends with .png or .jpg, got {args.picture}")
     try:
         data = ShapesDataModule(style="both", test_size=600, backgrounds=args.backgrounds, seed=args.seed)
         data.setup("test")
