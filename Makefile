@@ -17,7 +17,7 @@ $(STAMP): setup.cfg pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP)  ## score CAMs and RefineCAM on the shipped ResNet18, then fine-tune it (about 5 minutes on 2 cores)
+demo: $(STAMP)  ## score CAMs and RefineCAM on the shipped ResNet18, then fine-tune it (2 to 5 minutes on 2 cores)
 	$(RUN) evaluate.py --config configs/evaluate/shapes.yaml --data.test_size 24 --data.batch_size 8 --output runs/demo/evaluation
 	$(RUN) train.py --config configs/train/demo.yaml
 	@echo "Figure:      runs/demo/evaluation/maps.png"
