@@ -178,8 +178,7 @@ class Evaluator(L.LightningModule):
                 "expected_of_controls": dict(data.expected_of_controls),
                 "least_accuracy": data.least_accuracy,
                 "scores": [
-                    {"name": s.title, "needs_masks": s.needs_masks, "higher": s.higher_is_better, "note": s.note}
-                    for s in parse_scores(titles)
+                    {"name": s.title, "needs_masks": s.needs_masks, "note": s.note} for s in parse_scores(titles)
                 ],
                 "target": self.target,
                 "only_correct": self.only_correct,

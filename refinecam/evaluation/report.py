@@ -48,7 +48,7 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
         texts["summary"] = f"{heading}, {_explained(about, summary)}\n\n{summary_markdown(summary, of_masks)}"
         values |= {f"{row['score']}/{title_of(row)}": row["mean"] for _, row in summary.iterrows()}
         figure = maps_figure(results)
-        for name in tables.keys() - {"per_image", "predictions"}:
+        for name in sorted(tables.keys() - {"per_image", "predictions"}):
             if name not in REPORTS:
                 warn(f"{name}.parquet: nothing loaded makes a report of it; import its data module first", stacklevel=2)
                 continue
@@ -82,8 +82,10 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
 def _explained(about: dict, summary: pd.DataFrame) -> str:
     skipped = int(summary["skipped"].max())
     which = f"{skipped} misclassified skipped" if about["only_correct"] else "all of them scored"
-    notes = "".join(f" {score['name']}: {score['note']}." for score in about["scores"] if score["note"])
-    return f"{which}; the {about['target']} class explained; mean ± std of the per-image scores.{notes}"
+    named = {score["name"]: score["note"] for score in about["scores"] if score["note"]}
+    lines = [f"{', '.join(n for n in named if named[n] == note)}: {note}." for note in dict.fromkeys(named.values())]
+    scores = " ".join(["mean ± std of the per-image scores.", *lines])
+    return f"{which}; the {about['target']} class explained; {scores}"
 
 
 def warn_of_unscored(summary: pd.DataFrame, of_masks: Sequence[str]) -> None:

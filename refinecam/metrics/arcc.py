@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from refinecam.metrics.base import PerImageMean, register
+from refinecam.metrics.base import register
 from refinecam.metrics.coherency import coherency_of
 from refinecam.metrics.complexity import complexity
 from refinecam.metrics.evaluation import MapEvaluation, Method
 from refinecam.metrics.formulas import harmonic_mean
 from refinecam.metrics.ranking import Ranking
-from refinecam.metrics.road import PERCENTILES, check_road, road_note, road_of
+from refinecam.metrics.road import PERCENTILES, RoadScore
 
 
 def arcc(
@@ -39,7 +39,7 @@ def arcc(
         targets: explained classes, int64, shape (N,).
         maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
         method: what made them; it is asked again, for the masked images.
-        percentiles: see :func:`~refinecam.metrics.road`.
+        percentiles: see :func:`~refinecam.metrics.functional.road`.
         noise: likewise.
         seed: likewise.
         index: likewise.
@@ -56,27 +56,9 @@ def arcc(
 
 
 @register("arcc")
-class ARCC(PerImageMean):
-    """Mean :func:`arcc` over the images seen.
-
-    Args:
-        percentiles: see :func:`~refinecam.metrics.road`.
-        noise: likewise.
-        ranking: likewise.
-    """
-
-    higher_is_better = True
-
-    def __init__(
-        self, percentiles: Sequence[float] = PERCENTILES, noise: float = 0.01, ranking: Ranking = "exact"
-    ) -> None:
-        super().__init__()
-        self.percentiles, self.noise, self.ranking = check_road(percentiles, noise, ranking)
+class ARCC(RoadScore):
+    """Mean :func:`arcc` over the images seen."""
 
     def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
-        road = road_of(evaluation, self.percentiles, self.noise, self.ranking)
-        return harmonic_mean(coherency_of(evaluation), 1 - complexity(evaluation.maps), road.clamp(0, 1))
-
-    @property
-    def note(self) -> str:  # noqa: D102
-        return "" if self.title == self.name else f"ROAD {road_note(self.percentiles, self.noise, self.ranking)}"
+        road = self.road(evaluation).clamp(0, 1)
+        return harmonic_mean(coherency_of(evaluation), 1 - complexity(evaluation.maps), road)

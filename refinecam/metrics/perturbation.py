@@ -133,49 +133,44 @@ def _curve(evaluation: MapEvaluation, kind: str, steps: int, fill: str) -> Tenso
     return curve.masked_fill(~evaluation.maps.flatten(1).isfinite().all(1)[:, None], torch.nan)
 
 
-@register("deletion", on_request=True)
-class Deletion(PerImageMean):
-    """Mean :func:`deletion` over the images seen.
+class PerturbationScore(PerImageMean):
+    """Mean area under a perturbation curve.
 
     Args:
         steps: of the curve.
         fill: what stands where pixels are missing.
     """
 
-    higher_is_better = False
+    kind: Literal["deletion", "insertion"]
 
-    def __init__(self, steps: int = 20, fill: Fill = "mean") -> None:
+    def __init__(self, steps: int, fill: Fill) -> None:
         super().__init__()
         check_perturbation(steps, fill)
         self.steps, self.fill = steps, fill
 
     def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
-        return perturbation_curve(evaluation, "deletion", self.steps, self.fill)[1]
+        return perturbation_curve(evaluation, self.kind, self.steps, self.fill)[1]
 
     @property
     def note(self) -> str:  # noqa: D102
         return f"{self.steps} steps, {self.fill} where pixels are missing"
+
+
+@register("deletion", on_request=True)
+class Deletion(PerturbationScore):
+    """Mean :func:`deletion` over the images seen."""
+
+    kind, higher_is_better = "deletion", False
+
+    def __init__(self, steps: int = 20, fill: Fill = "mean") -> None:
+        super().__init__(steps, fill)
 
 
 @register("insertion", on_request=True)
-class Insertion(PerImageMean):
-    """Mean :func:`insertion` over the images seen.
+class Insertion(PerturbationScore):
+    """Mean :func:`insertion` over the images seen."""
 
-    Args:
-        steps: of the curve.
-        fill: what stands where pixels are missing.
-    """
-
-    higher_is_better = True
+    kind, higher_is_better = "insertion", True
 
     def __init__(self, steps: int = 20, fill: Fill = "blur") -> None:
-        super().__init__()
-        check_perturbation(steps, fill)
-        self.steps, self.fill = steps, fill
-
-    def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
-        return perturbation_curve(evaluation, "insertion", self.steps, self.fill)[1]
-
-    @property
-    def note(self) -> str:  # noqa: D102
-        return f"{self.steps} steps, {self.fill} where pixels are missing"
+        super().__init__(steps, fill)

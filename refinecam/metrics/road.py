@@ -63,13 +63,6 @@ def road(
     return road_of(MapEvaluation(model, images, targets, maps, seed=seed, index=index), *options)
 
 
-def road_note(percentiles: Sequence[float], noise: float, ranking: Ranking) -> str:
-    """How ROAD was computed, for tables."""
-    shares = ", ".join(f"{share:g}" for share in percentiles)
-    rule = "" if ranking == "exact" else ", by grad-cam's percentile rule"
-    return f"mean over {shares}% of LeRF minus MoRF, not halved, noise {noise:g}{rule}"
-
-
 def check_road(
     percentiles: Sequence[float], noise: float, ranking: Ranking
 ) -> tuple[tuple[float, ...], float, Ranking]:
@@ -106,9 +99,8 @@ def road_of(evaluation: MapEvaluation, percentiles: tuple[float, ...], noise: fl
     return road.masked_fill(~evaluation.maps.flatten(1).isfinite().all(1), torch.nan)
 
 
-@register("road")
-class ROAD(PerImageMean):
-    """Mean :func:`road` over the images seen.
+class RoadScore(PerImageMean):
+    """A score that ROAD is a part of.
 
     Args:
         percentiles: shares of pixels to impute, in percent.
@@ -124,12 +116,23 @@ class ROAD(PerImageMean):
         super().__init__()
         self.percentiles, self.noise, self.ranking = check_road(percentiles, noise, ranking)
 
-    def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
+    def road(self, evaluation: MapEvaluation) -> Tensor:
+        """ROAD of each image, shape (N,)."""
         return road_of(evaluation, self.percentiles, self.noise, self.ranking)
 
     @property
     def note(self) -> str:  # noqa: D102
-        return road_note(self.percentiles, self.noise, self.ranking)
+        shares = ", ".join(f"{share:g}" for share in self.percentiles)
+        rule = "" if self.ranking == "exact" else ", by grad-cam's percentile rule"
+        return f"ROAD is the mean over {shares}% of LeRF minus MoRF, not halved, noise {self.noise:g}{rule}"
+
+
+@register("road")
+class ROAD(RoadScore):
+    """Mean :func:`road` over the images seen."""
+
+    def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
+        return self.road(evaluation)
 
 
 def noisy_linear_imputation(
