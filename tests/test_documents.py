@@ -12,7 +12,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from refinecam.attribution import METHODS
-from refinecam.cli import evaluate
+from refinecam.cli import evaluate, train
 from refinecam.metrics import SCORES
 from tests.command_lines import ROOT
 
@@ -52,7 +52,7 @@ def registered():
 
 def test_extensions_are_evaluated(registered, trained, tmp_path, monkeypatch):
     """The score, the CAM and the data set of docs/extending.md, each from its one file."""
-    score, cam, data = blocks("docs/extending.md")
+    score, cam, data, _ = blocks("docs/extending.md")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, text in (("gini", score), ("hires_cam", cam), ("stripes", data)):
         (tmp_path / f"{name}.py").write_text(text)
@@ -73,6 +73,21 @@ def test_extensions_are_evaluated(registered, trained, tmp_path, monkeypatch):
     assert table["method"].unique().tolist() == ["HiResCAM", "RefineCAM(HiResCAM)", "RandomCAM"]
     assert table.loc[table["method"] == "RandomCAM", ["gini", "iou"]].notna().all(axis=None)
     assert Path(tmp_path / "out/maps.png").exists()
+
+
+def test_backbone_of_ones_own_is_trained_and_evaluated(tmp_path, monkeypatch):
+    (tmp_path / "little_net.py").write_text(blocks("docs/extending.md")[3])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(timm.models._registry, "_model_entrypoints", dict(timm.models._registry._model_entrypoints))
+    __import__("little_net")
+    small = ("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--trainer.logger", "false")
+    data = ("--data.test_size", "4", "--data.batch_size", "4", "--data.num_workers", "0")
+    options = ("--model.backbone", "little_net", "--model.image_size", "64", "--model.pretrained", "false")
+    sizes = ("--data.train_size", "8", "--data.val_size", "4", "--trainer.max_epochs", "1")
+    train([*options, *data, *sizes, *small, "--checkpoint.dirpath", str(tmp_path / "weights")])
+    methods = ("--model.checkpoint", str(tmp_path / "weights/best.ckpt"), "--model.methods", "RefineCAM(LayerCAM)")
+    evaluate([*methods, *data, *small, "--model.only_correct", "false", "--output", str(tmp_path / "out")])
+    assert len(pd.read_parquet(tmp_path / "out/per_image.parquet")) == 4
 
 
 def test_a_data_module_that_knows_nothing_of_ours_is_evaluated(trained, tmp_path, monkeypatch):
