@@ -5,6 +5,7 @@ import pkgutil
 
 from refinecam.attribution.cams import CAM, GradCAM, GradCAMPlusPlus, LayerCAM
 from refinecam.attribution.guided import GuidedGradCAM
+from refinecam.attribution.layers import Stage, stage_layers, stages
 from refinecam.attribution.method import METHODS, AttributionMethod, register
 from refinecam.attribution.parsing import parse_methods
 from refinecam.attribution.pixel import DeepLift, InputXGradient, IntegratedGradients
@@ -36,6 +37,9 @@ __all__ = [
     "RefineCAM",
     "ScoreCAM",
     "ShapleyCAM",
+    "Stage",
     "parse_methods",
     "register",
+    "stage_layers",
+    "stages",
 ]

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from refinecam.attribution.capture import LayerRecord, record_layers
-from refinecam.attribution.layers import check_layout, layers_of, stage_layers
-from refinecam.attribution.method import AttributionMethod, register, upsample
+from refinecam.attribution.layers import layers_of, stage_layers
+from refinecam.attribution.layouts import check_layout
+from refinecam.attribution.method import AttributionMethod, name_of, register, upsample
+from refinecam.core.errors import InputError
+from refinecam.core.running import Targets, as_targets, bare
 
 EPSILON = 1e-6
 """In the denominator of Grad-CAM++, as in the reference implementations."""
@@ -18,14 +21,18 @@ class CAM(AttributionMethod):
     """A class activation map at one stage.
 
     Args:
-        stage: index from shallow (0) to deep (-1, the default), or a layer's name.
-        layout: of what the layers put out, where neither their type nor the model says; see
-            :func:`~refinecam.attribution.layers.to_nchw`.
+        stage: index from shallow (0) to deep (-1, the default), a layer's name, or the layer itself.
+        layout: of what the layers put out, where it is not plain; see :func:`~refinecam.attribution.layouts.to_nchw`.
     """
 
-    def __init__(self, stage: int | str = -1, layout: str | None = None) -> None:
+    def __init__(self, stage: int | str | nn.Module = -1, layout: str | None = None) -> None:
+        if isinstance(stage, nn.Module) and isinstance(layout, list | tuple):
+            raise InputError(
+                f"stage: {type(self).__name__} takes a layer, and the model when it is called, as in "
+                f"{type(self).__name__}(model.layer4[-1])(model, images, targets)"
+            )
         check_layout(layout)
-        self.stage: int | str = stage
+        self.stage: int | str | nn.Module = stage
         self.layout = layout
 
     def __repr__(self) -> str:
@@ -33,31 +40,39 @@ class CAM(AttributionMethod):
 
     def _arguments(self) -> list[str]:
         """As one would write them."""
-        return [f"stage={self.stage!r}", *([f"layout={self.layout!r}"] if self.layout else [])]
+        stage = name_of(self.stage) if isinstance(self.stage, nn.Module) else repr(self.stage)
+        return [f"stage={stage}", *([f"layout={self.layout!r}"] if self.layout else [])]
 
-    def layers(self, model: nn.Module) -> list[str]:
+    def layers(self, model: nn.Module, image: Tensor | None = None) -> list[str]:
         """The layer of ``stage``."""
-        return layers_of(model, [self.stage])
+        return layers_of(model, [self.stage], image=image)
 
-    def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Map at ``stage``, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
-        return self.maps(model, image, target, self.layers(model))[0]
+        return self.maps(model, image, target, [self.stage])[0]
 
     def maps(
-        self, model: nn.Module, image: Tensor, target: Tensor, stages: Sequence[int | str] | None = None
+        self,
+        model: nn.Module,
+        image: Tensor,
+        target: Targets = None,
+        stages: Sequence[int | str | nn.Module] | None = None,
     ) -> list[Tensor]:
         """Maps at several stages from the network's work for one: a forward and a backward for most CAMs.
 
         Args:
             model: classifier, images to logits (N, K). Left exactly as it was.
             image: normalized images, shape (N, C, H, W).
-            target: class of each image, int64, shape (N,).
-            stages: indices from shallow (0) to deep (-1) or layers' names; None for all stages, shallow to deep.
+            target: class of each image, as for :meth:`__call__`.
+            stages: indices from shallow (0) to deep (-1), layers' names or layers; None for all stages, shallow to
+                deep.
 
         Returns:
             For each stage, maps of shape (N, 1, H, W) in [0, 1], as from a CAM at that stage.
         """
-        layers = stage_layers(model) if stages is None else layers_of(model, stages)
+        model = bare(model)
+        target = as_targets(model, image, target)
+        layers = stage_layers(model, image) if stages is None else layers_of(model, stages, image=image)
         return [upsample(raw.relu(), image.shape[2:]) for raw in self.raw(model, image, target, layers)]
 
     @abstractmethod

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from refinecam.attribution.layers import to_nchw
+from refinecam.attribution.layouts import to_nchw
 from refinecam.core.checks import check_input
 from refinecam.core.errors import InputError
 from refinecam.core.running import check_gradients_possible, eval_mode, first_logits

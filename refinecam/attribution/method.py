@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refinecam.core.errors import InputError
+from refinecam.core.running import Targets, as_targets, bare
 
 METHODS: dict[str, type["AttributionMethod"]] = {}
 """Every attribution method by its name in configs."""
@@ -24,7 +25,7 @@ class AttributionMethod(ABC):
         aggregator: how several stages are joined, None for methods that do not join any.
     """
 
-    stage: int | str | None = None
+    stage: int | str | nn.Module | None = None
     aggregator: str | None = None
 
     def __repr__(self) -> str:
@@ -48,25 +49,36 @@ class AttributionMethod(ABC):
     @property
     def title(self) -> str:
         """Name with stage and aggregator, for figures and curves."""
-        stage = [] if self.stage is None else [f"stage {self.stage}"]
+        stage = [] if self.stage is None else [f"stage {self.stage_title}"]
         return ", ".join([self.name, *stage, *([self.aggregator] if self.aggregator else [])])
 
-    def layers(self, model: nn.Module) -> list[str]:
+    @property
+    def stage_title(self) -> str:
+        """The stage as tables name it; empty where there is none."""
+        return "" if self.stage is None else name_of(self.stage)
+
+    def layers(self, model: nn.Module, image: Tensor | None = None) -> list[str]:
         """Names of the layers that it looks at, shallow to deep; none for methods that look at none.
+
+        Args:
+            model: the network.
+            image: of the kind that it takes; used where the model says nothing of its stages, see
+                :func:`~refinecam.attribution.stage_layers`.
 
         Raises:
             InputError: if the model does not have them.
         """
         return []
 
-    @abstractmethod
-    def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+    def __call__(self, model: nn.Module, image: Tensor, target: Targets = None) -> Tensor:
         """Explain why ``model`` sees class ``target`` in ``image``.
 
         Args:
-            model: classifier, images to logits (N, K). Left exactly as it was.
+            model: classifier, images to logits (N, K). Left exactly as it was. Of DataParallel, DistributedDataParallel
+                and torch.compile it is the network inside that is explained.
             image: normalized images, shape (N, C, H, W).
-            target: class of each image, int64, shape (N,).
+            target: class of each image, int64, shape (N,), a list or an array of them, or one class for all; None for
+                the predicted ones.
 
         Returns:
             Maps, shape (N, 1, H, W), in [0, 1], on the device of ``image``. A map without any contrast is 0
@@ -75,6 +87,17 @@ class AttributionMethod(ABC):
         Raises:
             InputError: if the input does not fit, or gradients are needed and inference mode is on.
         """
+        model = bare(model)
+        return self.explain(model, image, as_targets(model, image, target))
+
+    @abstractmethod
+    def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+        """What :meth:`__call__` does, for targets that are known to be classes, int64, shape (N,)."""
+
+
+def name_of(stage: int | str | nn.Module) -> str:
+    """A stage as one would write it; of a module, its type."""
+    return type(stage).__name__ if isinstance(stage, nn.Module) else str(stage)
 
 
 Registered = TypeVar("Registered", bound=type[AttributionMethod])

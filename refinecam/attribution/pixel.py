@@ -22,7 +22,7 @@ from refinecam.core.running import check_gradients_possible, default_chunk, eval
 class PixelMethod(AttributionMethod):
     """Attributions of the input's values: summed over the channels, then the absolute value, then min-max."""
 
-    def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Map at the image's resolution; see :class:`~refinecam.attribution.method.AttributionMethod`."""
         check_input(image, target)
         check_gradients_possible()

@@ -67,13 +67,13 @@ class RefineCAM(AttributionMethod):
         """Name with the CAM that is refined, and with its layers if they were given."""
         return f"RefineCAM({', '.join([self.cam.name, *(self.factors or [])])})"
 
-    def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Refined map, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
-        return normalize(aggregate(self.cam.maps(model, image, target, self.layers(model)), self.aggregator))
+        return normalize(aggregate(self.cam.maps(model, image, target, self.layers(model, image)), self.aggregator))
 
-    def layers(self, model: nn.Module) -> list[str]:
+    def layers(self, model: nn.Module, image: Tensor | None = None) -> list[str]:
         """The factors: the chosen stage and all deeper ones."""
-        layers = layers_of(model, self.factors, "layers") if self.factors else stage_layers(model)
+        layers = layers_of(model, self.factors, "layers") if self.factors else stage_layers(model, image)
         if isinstance(self.stage, int) and -len(layers) <= self.stage < len(layers):
             first = self.stage % len(layers)
         elif self.stage in layers:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.capture import check_layers_ran, recorded_outputs
-from refinecam.attribution.layers import to_nchw
+from refinecam.attribution.layouts import to_nchw
 from refinecam.attribution.method import normalize, register
 from refinecam.core.checks import check_input
 from refinecam.core.errors import check_counts

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.capture import differentiable_forward, gradients_of
-from refinecam.attribution.layers import to_nchw
+from refinecam.attribution.layouts import to_nchw
 from refinecam.attribution.method import register
 
 

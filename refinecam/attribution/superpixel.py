@@ -54,7 +54,7 @@ class SuperpixelMethod(AttributionMethod):
         check_not_negative(seed=self.seed)
         check_counts({"samples": self.samples, "chunk": self.chunk}, segments=self.segments)
 
-    def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Map that is constant on each superpixel; see :class:`~refinecam.attribution.method.AttributionMethod`."""
         check_input(image, target)
         maps = image.new_zeros(len(image), 1, *image.shape[2:], dtype=torch.float32)
@@ -65,10 +65,10 @@ class SuperpixelMethod(AttributionMethod):
                 first_logits(model, image, target)
             for i, key in enumerate(content_keys(image)):
                 torch.default_generator.manual_seed(int(generator(self.seed, type(self).__name__, key).integers(2**31)))
-                maps[i, 0] = self._explain(model, image[i : i + 1], int(target[i]))
+                maps[i, 0] = self._relevance(model, image[i : i + 1], int(target[i]))
         return normalize(maps)
 
-    def _explain(self, model: nn.Module, image: Tensor, target: int) -> Tensor:
+    def _relevance(self, model: nn.Module, image: Tensor, target: int) -> Tensor:
         """Absolute weight of each pixel's superpixel, shape (H, W); NaN if something is not finite."""
         if not image.isfinite().all():
             return image.new_full(image.shape[2:], torch.nan)

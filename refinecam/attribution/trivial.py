@@ -28,7 +28,7 @@ class RandomCAM(AttributionMethod):
     def __repr__(self) -> str:
         return f"RandomCAM(seed={self.seed})"
 
-    def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Noise in [0, 1]; the model is not asked."""
         check_input(image, target)
         shape = tuple(image.shape[2:])
@@ -41,7 +41,7 @@ class RandomCAM(AttributionMethod):
 class HalfCAM(AttributionMethod):
     """0.5 everywhere, but 0 at the first pixel and 1 at the last. Fools Average Drop and ADCC."""
 
-    def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """The same map for every image; the model is not asked."""
         maps = _constant(image, target, 0.5)
         maps[:, :, 0, 0] = 0
@@ -53,7 +53,7 @@ class HalfCAM(AttributionMethod):
 class All1sCAM(AttributionMethod):
     """1 everywhere, but 0 at the first pixel. Has no Average Drop."""
 
-    def __call__(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """The same map for every image; the model is not asked."""
         maps = _constant(image, target, 1.0)
         maps[:, :, 0, 0] = 0

@@ -7,6 +7,9 @@ from torch import Tensor, int64, nn
 
 from refinecam.core.errors import InputError
 
+MOST_OF_A_COLOR = 50
+"""Normalized colors stay far below."""
+
 
 def check_model(model: nn.Module) -> None:
     """Refuse what is no network.
@@ -18,8 +21,8 @@ def check_model(model: nn.Module) -> None:
         raise InputError(f"model: expected a torch.nn.Module, got a {type(model).__name__}")
 
 
-def check_input(images: Tensor, targets: Tensor) -> None:
-    """Refuse images or targets of the wrong shape or type.
+def check_input(images: Tensor, targets: Any) -> None:
+    """Refuse images, or targets that are given, of the wrong shape or type.
 
     Raises:
         InputError: naming the argument.
@@ -32,6 +35,8 @@ def check_input(images: Tensor, targets: Tensor) -> None:
         raise InputError(
             f"images: expected a float tensor (N, C, H, W), got {images.dtype} {tuple(images.shape)}{alone}{whole}"
         )
+    if targets is None:
+        return
     if not isinstance(targets, Tensor):
         raise InputError(f"targets: expected one class for each image, torch.tensor([…]), got {targets!r:.60}")
     if targets.dtype != int64 or targets.shape != images.shape[:1]:
@@ -67,9 +72,28 @@ def check_scale(logits: Tensor) -> None:
             "model: it puts out one logit, whose softmax is 1 whatever it sees; give it two classes: "
             "torch.cat([torch.zeros_like(z), z], 1)"
         )
-    if len(logits) > 1 and ((logits >= 0).all() & ((logits.float().sum(1) - 1).abs() < 1e-3).all()):
+    warn_of_probabilities(logits)
+
+
+def warn_of_bytes(images: Tensor) -> None:
+    """Warn of colors from 0 to 255, which no network was trained on."""
+    if images.numel() and images.amax() > MOST_OF_A_COLOR and images.amin() >= 0:
         warn(
-            "model: it seems to put out probabilities, of which the scores take the softmax once more; take its own "
-            "softmax away, or return their logarithm",
-            stacklevel=2,
+            f"images: values up to {images.amax().item():.0f} look like colors from 0 to 255; divide by 255 and "
+            "normalize as in the model's training",
+            stacklevel=3,
+        )
+
+
+def warn_of_probabilities(logits: Tensor) -> None:
+    """Warn of outputs that are probabilities already."""
+    if (
+        len(logits) > 1
+        and logits.shape[1] > 1
+        and ((logits >= 0).all() & ((logits.float().sum(1) - 1).abs() < 1e-3).all())
+    ):
+        warn(
+            "model: it seems to put out probabilities, of which the scores take the softmax once more, and whose "
+            "gradients vanish; take its own softmax away, or return their logarithm",
+            stacklevel=3,
         )

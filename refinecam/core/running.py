@@ -1,20 +1,32 @@
 """Running a network without leaving a trace: modes, memory layout, chunks, and what its errors mean."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from refinecam.core.checks import check_logits, check_model
+from refinecam.core.checks import check_input, check_logits, check_model, warn_of_bytes, warn_of_probabilities
 from refinecam.core.errors import InputError
 
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """An attribution method, as scores see it: model, images and targets to maps (N, 1, H, W)."""
+Targets = Tensor | Sequence[int] | np.ndarray | int | None
+"""Classes as people give them: one for each image, one for all, or None for the predicted ones."""
 MISFIT = re.compile("should be the same|same dtype|same device|expected scalar type|not implemented for")
 CHANNELS = re.compile(r"expected input\[([\d, ]+)\] to have (\d+) channels")
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The network inside of DataParallel, DistributedDataParallel and torch.compile, on whose layers hooks run."""
+    while isinstance(model, DataParallel | DistributedDataParallel | OptimizedModule):
+        model = model._orig_mod if isinstance(model, OptimizedModule) else model.module
+    return model
 
 
 @contextmanager
@@ -56,6 +68,11 @@ def explained_misfit(model: nn.Module, images: Tensor) -> Iterator[None]:
     """
     try:
         yield
+    except AssertionError as error:  # timm's, for images of another size than a transformer's
+        raise InputError(
+            f"images: {tuple(images.shape)} does not fit the model: {error}; resize the images, or make the model for "
+            "their size, in timm with img_size=… or dynamic_img_size=True"
+        ) from error
     except RuntimeError as error:
         weight = next((p for p in model.parameters() if p.is_floating_point()), images)
         other = (weight.dtype, weight.device) != (images.dtype, images.device)
@@ -95,4 +112,32 @@ def first_logits(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     with explained_misfit(model, images):
         logits = model(images.clone())  # a first in-place module must not write into the caller's
     check_logits(logits, targets)
+    warn_of_probabilities(logits)
     return logits
+
+
+def as_targets(model: nn.Module, images: Tensor, targets: Targets) -> Tensor:
+    """Classes as the methods and the scores need them, int64, shape (N,); the images are looked at, too.
+
+    Raises:
+        InputError: if images or targets do not fit.
+    """
+    check_input(images, targets if isinstance(targets, Tensor) else None)
+    warn_of_bytes(images)
+    if targets is None:
+        with eval_mode(model), torch.no_grad():
+            classes = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+            parts = zip(*(values.split(default_chunk(images)) for values in (images, classes)), strict=True)
+            return torch.cat([first_logits(model, *part).argmax(1) for part in parts]) if len(images) else classes
+    if isinstance(targets, int) and not isinstance(targets, bool):
+        return torch.full((len(images),), targets, device=images.device)
+    if isinstance(targets, list | tuple | np.ndarray):
+        try:
+            targets = torch.as_tensor(np.asarray(targets))
+        except (TypeError, ValueError):
+            pass
+        else:
+            whole = not targets.is_floating_point() and targets.dtype != torch.bool
+            targets = targets.to(images.device, torch.int64 if whole else targets.dtype)
+    check_input(images, targets)
+    return targets  # type: ignore[return-value]

@@ -262,8 +262,7 @@ def _scores(metrics: nn.Module) -> list[PerImageMean]:
 
 
 def _named(method: Any, index: int) -> dict[str, Any]:
-    stage = "" if method.stage is None else str(method.stage)
-    return {"index": index, "method": method.name, "stage": stage, "aggregator": method.aggregator or ""}
+    return {"index": index, "method": method.name, "stage": method.stage_title, "aggregator": method.aggregator or ""}
 
 
 def _spread(values: Tensor, keep: Tensor) -> Tensor:

@@ -86,15 +86,16 @@ class PerImageMean(Metric, ABC):
             evaluation.results[key] = scores.masked_fill(evaluation.undefined, torch.nan)
         return evaluation.results[key]
 
-    def update(self, evaluation: MapEvaluation) -> None:
+    def update(self, evaluation: MapEvaluation, *others: object) -> None:
         """Add the images of one batch.
 
         Raises:
             InputError: if it is no :class:`~refinecam.metrics.MapEvaluation`.
         """
-        if not isinstance(evaluation, MapEvaluation):
+        if not isinstance(evaluation, MapEvaluation) or others:
             raise InputError(
-                f"evaluation: {type(self).__name__} scores a MapEvaluation, got {type(evaluation).__name__}"
+                f"evaluation: {type(self).__name__} scores one MapEvaluation(model, images, targets, maps, method), "
+                f"got {type(evaluation).__name__}; tensors go to the function {self.name}"
             )
         scores = self.per_image(evaluation).double()
         defined = scores[scores.isfinite()]

@@ -7,9 +7,9 @@ from typing import Any, Concatenate, ParamSpec
 import torch
 from torch import Tensor, nn
 
-from refinecam.core.checks import check_input, check_logits, check_scale
+from refinecam.core.checks import check_logits, check_scale
 from refinecam.core.errors import InputError, check_counts, check_not_negative
-from refinecam.core.running import Method, default_chunk, eval_mode, fast_forward
+from refinecam.core.running import Method, Targets, as_targets, default_chunk, eval_mode, fast_forward
 from refinecam.core.seeding import identities
 from refinecam.metrics.formulas import check_form, check_maps, undefined
 from refinecam.metrics.ranking import relevance_ranks
@@ -23,7 +23,8 @@ class MapEvaluation:
     Args:
         model: classifier, images to logits (N, K). Left as it was.
         images: normalized images, shape (N, C, H, W).
-        targets: explained class of each image, int64, shape (N,).
+        targets: explained class of each image, int64, shape (N,), a list or an array, or one for all; None for the
+            predicted ones.
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
         method: the method that made them; Coherency asks it again.
         masks: ground truth, shape (N, 1, H, W), 0 and 1, where known.
@@ -41,7 +42,7 @@ class MapEvaluation:
         self,
         model: nn.Module,
         images: Tensor,
-        targets: Tensor,
+        targets: Targets,
         maps: Tensor,
         method: Method | None = None,
         *,
@@ -51,10 +52,11 @@ class MapEvaluation:
         seed: int = 0,
         chunk: int | None = None,
     ) -> None:
-        check_input(images, targets)
+        targets = as_targets(model, images, targets)
         check_maps(maps, images)
-        if isinstance(method, type):
-            raise InputError(f"method: pass an instance, {method.__name__}(), not the class")
+        if isinstance(method, type | str):
+            name = method if isinstance(method, str) else method.__name__
+            raise InputError(f"method: pass an instance, {name}(), not the {'name' if name is method else 'class'}")
         check_counts({"chunk": chunk})
         check_not_negative(seed=seed)
         if index is not None and len(index) != len(images):

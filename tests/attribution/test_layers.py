@@ -6,7 +6,7 @@ import torch
 import torchvision
 
 from refinecam.attribution import GradCAM, LayerCAM, RefineCAM
-from refinecam.attribution.layers import stage_layers
+from refinecam.attribution.layers import stage_layers, stages
 from tests.attribution.oracle import STAGES, TARGETS
 from tests.conftest import BACKBONES
 
@@ -33,15 +33,21 @@ def test_bad_stage(stage, message, backbones, batch):
         GradCAM(stage)(backbones["resnet18"], batch, torch.tensor(TARGETS))
 
 
-def test_stages_that_are_described_and_missing():
-    network = timm.create_model("twins_svt_small", num_classes=2)
-    with pytest.raises(ValueError, match=r"Twins names a stage 'block.0' that it does not have; give layers by name"):
-        RefineCAM(LayerCAM()).layers(network)
+class NoMap(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.flat = torch.nn.Flatten()
+        self.head = torch.nn.Linear(3 * 24 * 32, 6)
+
+    def forward(self, x):
+        return self.head(self.flat(x))
 
 
-def test_model_without_stages(tiny_net, images, targets):
-    with pytest.raises(ValueError, match="TinyNet does not describe its stages; give layers by name"):
-        GradCAM()(tiny_net, images, targets)
+def test_model_without_maps(images, targets):
+    with pytest.raises(ValueError, match="NoMap does not describe its stages, and none of its layers puts out a map"):
+        GradCAM()(NoMap(), images, targets)
+    with pytest.raises(ValueError, match=r"an image of 224x224 px does not go through it .* pass images of its size"):
+        stages(NoMap())
 
 
 def test_layer_that_does_not_run(tiny_net, images, targets):
@@ -92,9 +98,8 @@ def test_declared_layouts_give_the_map_of_the_same_values(images, targets):
     by_grid = LayerCAM("rearranged", layout="NHWC")(network, images, targets)
     assert by_tokens.shape == (5, 1, 24, 32)
     torch.testing.assert_close(by_tokens, by_grid)
-    with pytest.raises(ValueError, match=r'no map in layout NCHW; it would be one in layout="2\+tokens"'):
-        LayerCAM("mix")(network, images, targets)
-    with pytest.raises(ValueError, match=r"the 50 tokens of layer 'mix', 0 of them before .* make no grid .* 24x32"):
+    torch.testing.assert_close(LayerCAM("mix")(network, images, targets), by_grid)
+    with pytest.raises(ValueError, match=r'no map in layout tokens; it would be one in layout="2\+tokens"'):
         LayerCAM("mix", layout="tokens")(network, images, targets)
     with pytest.raises(ValueError, match=r"layout: expected .*, got 'NWHC'"):
         GradCAM(layout="NWHC")
@@ -110,13 +115,12 @@ def test_swins_second_norm(size):
     assert [tuple(m.shape[2:]) for m in raw] == [(size[0] // 4, size[1] // 4), (size[0] // 32, size[1] // 32)]
 
 
-def test_a_layout_that_cannot_be_right_is_refused(backbones, batch):
-    """Inside of ConvNeXt's MLPs channels are last, which nothing tells; torchvision's 2d norm is a LayerNorm."""
+def test_layout_is_the_one_with_the_images_proportions(backbones, batch):
+    """Inside of ConvNeXt's MLPs channels are last, which nothing says; torchvision's 2d norm is a LayerNorm."""
     network, target = backbones["convnext_tiny"], torch.tensor(TARGETS)
-    with pytest.raises(ValueError, match=r"layer 'stages.0.blocks.1.mlp.act' .* has not the proportions of 96x96"):
-        GradCAM("stages.0.blocks.1.mlp.act")(network, batch, target)
-    raw = GradCAM(layout="NHWC").raw(network, batch, target, ["stages.0.blocks.1.mlp.act"])[0]
-    assert raw.shape == (3, 1, 24, 24)
+    for layout in (None, "NHWC"):
+        raw = GradCAM(layout=layout).raw(network, batch, target, ["stages.0.blocks.1.mlp.act"])[0]
+        assert raw.shape == (3, 1, 24, 24)
     network = torchvision.models.convnext_tiny(num_classes=6).eval()
     assert GradCAM().raw(network, batch, target, ["features.0.1"])[0].shape == (3, 1, 24, 24)
 
@@ -144,3 +148,118 @@ def test_stages_of_other_networks(name, sides, size):
     assert [tuple(m.shape[2:]) for m in raw] == [(side, side * size[1] // size[0]) for side in sides]
     assert all(m.abs().max() > 0 for m in raw)
     assert RefineCAM(LayerCAM())(network, image, target).shape == (1, 1, *size)
+
+
+TIMM = {
+    "resnet18": (56, 28, 14, 7),
+    "regnetx_002": (56, 28, 14, 7),
+    "densenet121": (56, 28, 14, 7),
+    "mobilenetv3_small_100": (56, 28, 14, 7),
+    "efficientnet_b0": (56, 28, 14, 7),
+    "tf_efficientnet_lite0": (56, 28, 14, 7),
+    "repvgg_a0": (56, 28, 14, 7),
+    "ghostnet_100": (56, 28, 14, 7),
+    "dla34": (56, 28, 14, 7),
+    "res2net50_26w_4s": (56, 28, 14, 7),
+    "hrnet_w18_small": (56, 28, 14, 7),
+    "inception_v3": (71, 35, 17, 8),
+    "convnext_atto": (56, 28, 14, 7),
+    "poolformer_s12": (56, 28, 14, 7),
+    "pvt_v2_b0": (56, 28, 14, 7),
+    "mobilevit_xxs": (64, 32, 16, 8),
+    "edgenext_xx_small": (64, 32, 16, 8),
+    "focalnet_tiny_srf": (56, 28, 14, 7),
+    "davit_tiny": (56, 28, 14, 7),
+    "fastvit_t8": (64, 32, 16, 8),
+    "swinv2_tiny_window8_256": (64, 32, 16, 8),
+    "twins_svt_small": (56, 28, 14, 7),
+    "efficientformer_l1": (56, 28, 14, 7),
+    "hiera_tiny_224": (56, 28, 14, 7),
+    "levit_128s": (14, 7, 4),
+    "visformer_tiny": (28, 14, 7),
+    "volo_d1_224": (28, 14, 14, 14),
+    "mixer_s32_224": (7, 7, 7, 7),
+    "resmlp_12_224": (14, 14, 14, 14),
+    "deit_tiny_patch16_224": (14, 14, 14, 14),
+    "xcit_nano_12_p16_224": (14, 14, 14, 14),
+    "tnt_s_patch16_224": (14, 14, 14, 14),
+}
+TORCHVISION = {
+    "vgg11": (56, 28, 14, 7),
+    "resnet50": (56, 28, 14, 7),
+    "swin_t": (56, 28, 14, 7),
+    "convnext_tiny": (56, 28, 14, 7),
+    "densenet121": (56, 28, 14, 7),
+    "mobilenet_v3_small": (56, 28, 14, 7),
+    "efficientnet_b0": (56, 28, 14, 7),
+    "regnet_y_400mf": (56, 28, 14, 7),
+    "vit_b_32": (7, 7, 7, 7),
+    "inception_v3": (71, 35, 17, 8),
+    "googlenet": (56, 28, 14, 7),
+    "shufflenet_v2_x0_5": (56, 28, 14, 7),
+}
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_refinecam_works_on_timm(name):
+    _check_stages(timm.create_model(name, num_classes=6), TIMM[name])
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_refinecam_works_on_torchvision(name):
+    options = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
+    network = torchvision.models.get_model(name, num_classes=6, **options)
+    _check_stages(network, TORCHVISION[name], 299 if name == "inception_v3" else 224)
+
+
+def _check_stages(network, rows, size=None):
+    network.eval()
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        if not parameter.any():  # heads and the ends of residual branches that start at 0 hand no gradient on
+            torch.nn.init.normal_(parameter, std=0.1)
+    size = size or network.pretrained_cfg["input_size"][-1]
+    image = torch.rand(1, 3, size, size)
+    assert tuple(stage.rows for stage in stages(network, image)) == rows
+    assert [stage.layer for stage in stages(network, image)] == stage_layers(network)
+    raw = GradCAM().raw(network, image, torch.tensor([3]), stage_layers(network))
+    assert all(result.abs().max() > 0 for result in raw)
+    assert RefineCAM(LayerCAM())(network, image, 3).shape == (1, 1, size, size)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_stages_of_torchvision_are_those_of_timm(backbones, batch):
+    """The same weights in both: what is probed in one is described in the other."""
+    network = torchvision.models.resnet18(num_classes=6).eval()
+    network.load_state_dict(backbones["resnet18"].state_dict())
+    assert stage_layers(network) == stage_layers(backbones["resnet18"])
+    cam = RefineCAM(LayerCAM())
+    torch.testing.assert_close(cam(network, batch, TARGETS), cam(backbones["resnet18"], batch, TARGETS))
+
+
+class Wrapper(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x * 1.0)
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, torch.compile, Wrapper, lambda n: torch.compile(Wrapper(n))])
+def test_wrapped_networks_have_the_same_stages(wrap, backbones, batch):
+    network = backbones["swin_tiny_patch4_window7_224"]
+    for cam in (LayerCAM(), LayerCAM(1), RefineCAM(LayerCAM())):
+        torch.testing.assert_close(cam(wrap(network), batch, TARGETS), cam(network, batch, TARGETS))
+
+
+def test_layer_by_its_name_in_a_wrapper_or_as_a_module(backbones, batch):
+    network = backbones["resnet18"]
+    expected = GradCAM("layer3")(network, batch, TARGETS)
+    for model, stage in ((torch.nn.DataParallel(network), "module.layer3"), (network, network.layer3)):
+        torch.testing.assert_close(GradCAM(stage)(model, batch, TARGETS), expected)
+    assert GradCAM(network.layer3).title == "GradCAM, stage Sequential"
+    with pytest.raises(ValueError, match="stage: the Linear given is not a layer of the model"):
+        GradCAM(torch.nn.Linear(1, 1))(network, batch, TARGETS)
+    with pytest.raises(ValueError, match=r"GradCAM\(model.layer4\[-1\]\)\(model, images, targets\)"):
+        GradCAM(network, [network.layer4[-1]])

@@ -2,7 +2,9 @@
 
 import warnings
 
+import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -33,6 +35,10 @@ def layer_cam(model, images, targets):
 
 def score_cam(model, images, targets):
     return ScoreCAM(stage="deep")(model, images, targets)
+
+
+def road_of_map(model, images, targets):
+    return road(model, images, targets, images.mean(1, keepdim=True).sigmoid())
 
 
 def road_of_noise(model, images, targets):
@@ -81,13 +87,37 @@ def test_other_errors_of_a_model_are_its_own(tiny_net, images, targets):
 def test_one_image_alone_and_targets_of_other_types(tiny_net, images, targets):
     cases = [
         (images[0], targets[:1], r"images.unsqueeze\(0\)"),
-        (images, 3, r"targets: expected one class for each image, torch.tensor\(\[…\]\), got 3"),
-        (images, [0] * 5, "targets: expected one class for each image"),
+        (images, "cat", r"targets: expected one class for each image, torch.tensor\(\[…\]\), got 'cat'"),
+        (images, [0] * 4, r"targets: expected an int64 tensor \(5,\)"),
+        (images, [0.5] * 5, r"targets: expected an int64 tensor \(5,\).*use targets.long"),
+        (images, 7, "targets: class 7 is not one of the model's 6 classes"),
         (images, targets.int(), r"use targets.long\(\)"),
     ]
     for given, chosen, message in cases:
         with pytest.raises(ValueError, match=message):
             layer_cam(tiny_net, given, chosen)
+
+
+def test_targets_as_people_give_them(tiny_net, images, targets):
+    for use in (layer_cam, score_cam, road_of_map):
+        expected = use(tiny_net, images, targets)
+        for given in (targets.tolist(), tuple(targets.tolist()), targets.numpy(), targets.numpy().astype(np.int16)):
+            torch.testing.assert_close(use(tiny_net, images, given), expected)
+        predicted = tiny_net(images).argmax(1)
+        torch.testing.assert_close(use(tiny_net, images, None), use(tiny_net, images, predicted))
+        torch.testing.assert_close(use(tiny_net, images, 2), use(tiny_net, images, torch.full((5,), 2)))
+
+
+def test_images_that_were_not_normalized_are_warned_of(tiny_net, images, targets):
+    for use in (layer_cam, road_of_map):
+        with pytest.warns(UserWarning, match="images: values up to 255 look like colors from 0 to 255; divide by 255"):
+            use(tiny_net, (images - images.amin()) / (images.amax() - images.amin()) * 255, targets)
+
+
+def test_images_of_another_size_than_a_transformers():
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=6)
+    with pytest.raises(ValueError, match=r"images: \(1, 3, 96, 96\) does not fit the model: .*dynamic_img_size=True"):
+        LayerCAM()(network, torch.rand(1, 3, 96, 96), [1])
 
 
 def test_outputs_that_are_no_logits(tiny_net, images, targets):

@@ -1,0 +1,135 @@
+"""The layout of what a layer puts out, and the map (N, C, h, w) in it."""
+
+import re
+from math import sqrt
+
+import torch
+from timm.layers import GlobalResponseNormMlp, LayerNorm2d, Mlp
+from torch import Tensor, nn
+from torchvision.models.convnext import LayerNorm2d as TorchvisionNorm
+
+from refinecam.core.errors import InputError
+
+LAYOUT = re.compile(r"NCHW|NHWC|(\d+\+)?tokens")
+CHANNELS_FIRST = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d, LayerNorm2d, TorchvisionNorm)
+CHANNELS_LAST = (nn.LayerNorm, nn.Linear, Mlp, GlobalResponseNormMlp)  # 2d norms are LayerNorms too: first comes first
+MOST_TOKENS_BEFORE = 5
+"""Class tokens and registers that are looked for before the image's tokens."""
+
+
+def check_layout(layout: str | None) -> None:
+    """Refuse what is no layout.
+
+    Raises:
+        InputError: naming those that there are.
+    """
+    if layout is not None and not (isinstance(layout, str) and LAYOUT.fullmatch(layout)):
+        raise InputError(
+            f'layout: expected "NCHW", "NHWC", "tokens" or, with a class token, "1+tokens", got {layout!r}'
+        )
+
+
+def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout: str | None = None) -> Tensor:
+    """Bring a layer's output to (N, C, h, w), in float32 where it has less precision.
+
+    The layout is what the caller declares. Otherwise it is the usual one of the layer's type, or else of the model, as
+    timm's say in ``output_fmt`` and ``num_prefix_tokens``. Where the output in that layout has not the image's
+    proportions, it is the only one in which it has.
+
+    Args:
+        model: the network.
+        layer: the layer's name.
+        output: what it put out.
+        image: the images, shape (N, 3, H, W).
+        layout: of the output: ``"NCHW"``, ``"NHWC"``, ``"tokens"`` for (N, T, C) that are the image row by row, or
+            ``"1+tokens"`` where one token, or another number of them, comes before these.
+
+    Raises:
+        InputError: if the output is not spatial, or its layout is not known.
+    """
+    result = _as_map(model, output, image, layout or usual_layout(model, layer, output), layout is not None)
+    if result is None and layout is None:
+        fitting = fitting_layouts(output, image)
+        result = _as_map(model, output, image, fitting[0], True) if len(fitting) == 1 else None
+    if result is None:
+        shown = layout or usual_layout(model, layer, output)
+        height, width = image.shape[2:]
+        raise InputError(
+            f"stage: layer {layer!r} puts out {tuple(output.shape)} for {len(image)} images of {height}x{width}, "
+            f"no map in layout {shown}; {_remedy(output, image)}"
+        )
+    return result.float() if result.dtype in (torch.float16, torch.bfloat16) else result
+
+
+def usual_layout(model: nn.Module, layer: str, output: Tensor) -> str:
+    """The layout by the layer's type, or by what the model says."""
+    module = model.get_submodule(layer)
+    if output.ndim == 3:
+        return tokens_after(getattr(model, "num_prefix_tokens", 0))
+    if isinstance(module, CHANNELS_FIRST):
+        return "NCHW"
+    return "NHWC" if isinstance(module, CHANNELS_LAST) else str(getattr(model, "output_fmt", "NCHW"))
+
+
+def tokens_after(before: int) -> str:
+    """The layout of tokens of which so many come before the image's."""
+    return f"{before}+tokens" if before else "tokens"
+
+
+def fitting_layouts(output: Tensor, image: Tensor) -> list[str]:
+    """The layouts in which an output is a map with the image's proportions."""
+    if len(output) != len(image) or output.ndim not in (3, 4):
+        return []
+    if output.ndim == 4:
+        sides = {"NCHW": output.shape[2:], "NHWC": output.shape[1:3]}
+        return [name for name, (rows, columns) in sides.items() if _has_proportions(rows, columns, image)]
+    counts = {before: output.shape[1] - before for before in range(min(MOST_TOKENS_BEFORE + 1, output.shape[1]))}
+    grids = {before: _grid_of(count, image) for before, count in counts.items()}
+    return [tokens_after(before) for before, (rows, columns) in grids.items() if rows * columns == counts[before]]
+
+
+def _as_map(model: nn.Module, output: Tensor, image: Tensor, layout: str, declared: bool) -> Tensor | None:
+    """The output as (N, C, h, w), or None where it is no such thing in this layout."""
+    if output.ndim != (3 if layout.endswith("tokens") else 4) or len(output) != len(image):
+        return None
+    if layout.endswith("tokens"):
+        return _grid(model, output, image, int(layout.partition("+")[0]) if "+" in layout else 0)
+    result = output.permute(0, 3, 1, 2) if layout == "NHWC" else output
+    return result if declared or _has_proportions(result.shape[2], result.shape[3], image) else None
+
+
+def _grid(model: nn.Module, tokens: Tensor, image: Tensor, before: int) -> Tensor | None:
+    """Tokens (N, T, C) as a map (N, C, h, w), without those that come before the grid.
+
+    The grid is the model's grid of patches, or else has the image's proportions.
+    """
+    count = tokens.shape[1] - before
+    patches = getattr(model, "patch_embed", None)
+    rows, columns = 0, 0
+    if patches is not None and hasattr(patches, "dynamic_feat_size"):
+        rows, columns = patches.dynamic_feat_size(tuple(image.shape[2:]))
+    if rows * columns != count:
+        rows, columns = _grid_of(count, image)
+    if rows * columns != count or count < 1:
+        return None
+    return tokens[:, before:].permute(0, 2, 1).unflatten(2, (rows, columns))
+
+
+def _grid_of(count: int, image: Tensor) -> tuple[int, int]:
+    """Rows and columns nearest to the image's proportions, of about ``count`` cells."""
+    height, width = image.shape[2:]
+    columns = round(sqrt(max(count, 0) * width / height))
+    return round(columns * height / width), columns
+
+
+def _has_proportions(rows: int, columns: int, image: Tensor) -> bool:
+    height, width = image.shape[2:]
+    return abs(rows * width - columns * height) <= 2 * max(height, width)
+
+
+def _remedy(output: Tensor, image: Tensor) -> str:
+    """The layouts that fit, or what else to do."""
+    fitting = fitting_layouts(output, image)
+    if not fitting:
+        return "take a layer that puts out a map, before any pooling"
+    return f"it would be one in {' or '.join(f'layout={name!r}' for name in fitting[:2])}".replace("'", '"')
