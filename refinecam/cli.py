@@ -215,7 +215,8 @@ def evaluate(args: Sequence[str] | None = None) -> None:
     cli.trainer.test(cli.model, cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
         if not cli.model.written:
-            raise InputError("trainer: no batch was evaluated, so there are no results; is limit_test_batches 0?")
+            unread = [entry["reason"] for entry in cli.model.unread]
+            raise InputError(unread[0] if unread else "trainer: no batch was evaluated; is limit_test_batches 0?")
         _show(cli.model.results.folder, cli.model.written)
 
 

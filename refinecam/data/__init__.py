@@ -2,6 +2,7 @@
 
 from refinecam.data.base import REPORTS, DataModule, OwnReport, OwnScorer, OwnScores, data_of
 from refinecam.data.funnybirds import FunnyBirdsDataModule
+from refinecam.data.images import ImagesDataModule
 from refinecam.data.shapes import CLASSES, CropStage, ShapesDataModule, ShapesDataset
 from refinecam.data.transforms import JointTransform
 
@@ -11,6 +12,7 @@ __all__ = [
     "CropStage",
     "DataModule",
     "FunnyBirdsDataModule",
+    "ImagesDataModule",
     "JointTransform",
     "OwnReport",
     "OwnScorer",

@@ -1,24 +1,88 @@
-"""Image files."""
+"""Image files of any kind, as RGB."""
 
+import os
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from struct import error as StructError
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from refinecam.core.errors import InputError
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+EXTENSIONS = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+Used = TypeVar("Used")
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, StructError, zlib.error, Image.DecompressionBombError)
+"""What Pillow raises for what is no whole image."""
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The image files below a folder, sorted; not what systems and programs hide."""
+    visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    return sorted(path for path in visible if path.suffix.lower() in EXTENSIONS and path.is_file())
 
 
 def read_rgb(path: str | Path, argument: str, remedy: str) -> NDArray[np.uint8]:
     """Read an image file as RGB, uint8, shape (H, W, 3), without its alpha channel.
 
+    It is turned as the camera noted, and values of more than 8 bits are scaled.
+
     Raises:
         InputError: of this argument and with this remedy, if the file is not a whole image.
     """
+    return np.array(open_rgb(path, argument, remedy))
+
+
+def open_rgb(path: str | Path, argument: str, remedy: str) -> Image.Image:
+    """:func:`read_rgb` as a Pillow image.
+
+    Raises:
+        InputError: as there.
+    """
+    return _opened(path, argument, remedy, to_rgb)
+
+
+def open_gray(path: str | Path, argument: str, remedy: str) -> NDArray[np.float64]:
+    """The values of an image file, in gray where it has colors, scaled to [0, 1], shape (H, W).
+
+    Raises:
+        InputError: as :func:`read_rgb`.
+    """
+    return _opened(path, argument, remedy, lambda image: _scaled(image if _is_deep(image) else image.convert("L")))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A Pillow image of any mode as RGB, turned as the camera noted."""
+    image = ImageOps.exif_transpose(image)
+    if _is_deep(image):
+        image = Image.fromarray(np.round(255 * _scaled(image)).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _opened(path: str | Path, argument: str, remedy: str, use: Callable[[Image.Image], Used]) -> Used:
+    shown = os.fsencode(path).decode(errors="replace").replace("\n", "?")
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's, for what is no image
-        raise InputError(f"{argument}: {path} cannot be read ({error}); {remedy}") from error
+            return use(image)
+    except BROKEN as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(f"{argument}: {shown} cannot be read ({reason:.100}); {remedy}") from error
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether its values have more than 8 bits."""
+    return image.mode.startswith(("I", "F"))
+
+
+def _scaled(image: Image.Image) -> NDArray[np.float64]:
+    """Values in [0, 1]: of the range that holds them, 8 or 16 bits or, of larger or real ones, their own."""
+    values = np.asarray(image, np.float64)
+    high = max(values.max(initial=0), 0)
+    limits = [1.0] if image.mode == "F" else []
+    limit = next((limit for limit in [*limits, 255.0, 65535.0] if high <= limit), high)
+    if image.mode.startswith("I;16"):
+        limit = 65535.0
+    return np.nan_to_num(values / limit).clip(0, 1)

@@ -19,6 +19,7 @@ from refinecam.evaluation.table import Results
 from refinecam.metrics import SCORES, MapEvaluation, PerImageMean, parse_scores
 from refinecam.models import build_network, check_colors, create_backbone, read_weights
 from refinecam.models.checkpoints import SHIPPED
+from refinecam.models.foreign import IMAGENET, network_by_name
 
 
 class Evaluator(L.LightningModule):
@@ -31,7 +32,9 @@ class Evaluator(L.LightningModule):
     Args:
         backbone: timm name of the network; null for the checkpoint's.
         checkpoint: weights written by train.py, or a shipped name such as ``shapes-resnet18``; null for the ImageNet
-            weights of ``backbone``, which must then be named.
+            weights of ``backbone``, which must then be named. A state dict of timm's or torchvision's network of this
+            ``backbone`` works, too.
+        network: a network of your own, ``package.module.function`` that returns it; instead of the two.
         methods: attribution methods as one writes them in Python, separated by commas or as a list: ``GradCAM``,
             ``LayerCAM(stage=0)``, ``RefineCAM(LayerCAM)``, ``RandomCAM``. With none, the classifier alone is evaluated.
         scores: scores, likewise, with their options: ``arcc, road(percentiles=(10, 50))``; null for all that the data
@@ -60,6 +63,7 @@ class Evaluator(L.LightningModule):
         seed: int = 0,
         chunk: int | None = None,
         figure_images: int = 6,
+        network: str | None = None,
     ) -> None:
         super().__init__()
         self.methods = parse_methods(methods)
@@ -73,22 +77,32 @@ class Evaluator(L.LightningModule):
         self.results = Results(output)
         self.checkpoint: Path | None = None
         self.normalize: bool | None = None
-        if checkpoint is not None:
+        if network is not None:
+            if checkpoint is not None or backbone is not None:
+                raise InputError(f"network: {network} has its weights; leave out checkpoint and backbone")
+            self.name, self.image_size = network, image_size
+            self.network = network_by_name(network)
+        elif checkpoint is not None:
             weights = read_weights(checkpoint, backbone, image_size)
             self.checkpoint, self.normalize = weights.path, weights.normalize
-            self.backbone, self.image_size = weights.backbone, weights.image_size
+            own = weights.path.parent == SHIPPED or checkpoint == IMAGENET
+            file = Path(checkpoint).stem if own else f"{weights.path.parent.name}/{weights.path.name}"
+            self.name, self.image_size = f"{weights.backbone} ({file})", weights.image_size
             self.network = build_network(weights)
         elif backbone is not None:
-            self.backbone, self.image_size = backbone, image_size
+            self.name, self.image_size = f"{backbone} (ImageNet)", image_size
             self.network = create_backbone(backbone, pretrained=True, image_size=image_size)
         else:
-            raise InputError("checkpoint: name trained weights, or a backbone for its ImageNet weights")
-        for method in self.methods:
-            method.layers(self.network)  # a stage that is not there is found before the data are prepared
+            raise InputError("checkpoint: name trained weights, a backbone for its ImageNet weights, or a network")
+        side = self.image_size
+        example = None if side is None else torch.zeros(1, 3, side, side)
+        for method in self.methods:  # a stage that is not there is noticed before the data are prepared
+            method.layers(self.network, example)
         self.network.to(memory_format=torch.channels_last)  # in which convolutions are fastest, with images alike
         self.metrics = nn.ModuleList()
         self.own: OwnScorer | None = None
         self.kept = 0
+        self.unread: list[dict[str, Any]] = []
         self.written: list[Path] = []
 
     def setup(self, stage: str) -> None:
@@ -119,20 +133,29 @@ class Evaluator(L.LightningModule):
                     f"datamodule: {count} images cannot be dealt evenly to {sampler.num_replicas} processes, so some "
                     "would count twice; make the loader with refinecam.data.sampling.evaluation_loader"
                 )
-        self.metrics, self.own, self.kept = nn.ModuleList(), None, 0
+        self.metrics, self.own, self.kept, self.unread = nn.ModuleList(), None, 0, []
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Classify, explain and score one batch, and write its rows."""
+        self.unread += batch.get("skipped", [])
+        if "image" not in batch:  # no file of it could be read
+            return
         if not self.metrics:
             self._start(batch)
+        part = f"rank{self.trainer.global_rank:03d}-{batch_idx:06d}"
         batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         logits = self.network(batch["image"])
         predicted = logits.argmax(1)
+        outside = batch["label"][(batch["label"] < 0) | (batch["label"] >= logits.shape[1])]
+        if len(outside):
+            raise InputError(
+                f"data: label {outside[0].item()} is not one of the network's {logits.shape[1]} classes; "
+                "use a network that was trained on these data"
+            )
         targets = batch["label"] if self.target == "label" else predicted
         keep = (predicted == batch["label"]) | (not self.only_correct)
         confidence = logits.float().softmax(1).gather(1, targets[:, None]).squeeze(1)
         controls = {name: self.network(images).argmax(1) for name, images in batch.get("controls", {}).items()}
-        part = f"rank{self.trainer.global_rank:03d}-{batch_idx:06d}"
         described = data_of(self.trainer).describe(batch)
         self.results.add("predictions", part, prediction_rows(batch, predicted, controls, described))
         rows, own_rows, maps = [], [], {}
@@ -173,7 +196,7 @@ class Evaluator(L.LightningModule):
         self.own = data.own_scorer(batch, self.chunk) if self.methods else None
         if self.trainer.is_global_zero:
             about = {
-                "title": f"{self.backbone} ({self._weights()}), {data.title}",
+                "title": f"{self.name}, {data.title}",
                 "classes": [str(name) for name in data.classes],
                 "expected_of_controls": dict(data.expected_of_controls),
                 "least_accuracy": data.least_accuracy,
@@ -191,12 +214,6 @@ class Evaluator(L.LightningModule):
         bar = getattr(self.trainer.progress_bar_callback, "test_progress_bar", None)
         if bar is not None:
             bar.set_postfix_str(text)
-
-    def _weights(self) -> str:
-        path = self.checkpoint
-        if path is None:
-            return "ImageNet"
-        return path.stem if path.parent == SHIPPED else f"{path.parent.name}/{path.name}"
 
     def _score(
         self,
@@ -234,6 +251,8 @@ class Evaluator(L.LightningModule):
         for method, metrics in zip(self.methods, self.metrics, strict=False):
             for metric in _scores(metrics):
                 self.log(f"{metric.title}/{method.title}", metric.compute(), logger=False, sync_dist=True)
+        if self.metrics:
+            self.results.add("skipped", f"rank{self.trainer.global_rank:03d}", self.unread)
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero and self.metrics:
             self.results.merge(self.figure_images)

@@ -35,11 +35,15 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
     accuracy = accuracy_table(predictions, about["classes"], about["expected_of_controls"], about["least_accuracy"])
     right = (predictions["label"] == predictions["predicted"]).mean()
     heading = f"{about['title']}: {len(predictions)} images, accuracy {right:.1%}"
-    csv, texts = {"accuracy": accuracy}, {"accuracy": f"{heading}\n\n{accuracy_markdown(accuracy)}"}
+    csv = {"accuracy": accuracy}
     values = {
         f"accuracy/{' '.join(filter(None, (row.style, row.group, row.name_)))}": row.accuracy
         for row in accuracy.rename(columns={"name": "name_"}).itertuples()
     }
+    if "skipped" in tables:
+        csv["skipped"] = tables["skipped"]
+        heading += f", {len(tables['skipped'])} more could not be read (skipped.csv)"
+    texts = {"accuracy": f"{heading}\n\n{accuracy_markdown(accuracy)}"}
     figure = None
     if "per_image" in tables:
         summary = summarize(tables["per_image"], [score["name"] for score in about["scores"]])
@@ -48,7 +52,7 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
         texts["summary"] = f"{heading}, {_explained(about, summary)}\n\n{summary_markdown(summary, of_masks)}"
         values |= {f"{row['score']}/{title_of(row)}": row["mean"] for _, row in summary.iterrows()}
         figure = maps_figure(results)
-        for name in sorted(tables.keys() - {"per_image", "predictions"}):
+        for name in sorted(tables.keys() - {"per_image", "predictions", "skipped"}):
             if name not in REPORTS:
                 warn(f"{name}.parquet: nothing loaded makes a report of it; import its data module first", stacklevel=2)
                 continue
@@ -66,7 +70,7 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
     if figure is not None:
         figure.savefig(results.folder / "maps.png", dpi=150)
         written.append("maps.png")
-    known = {"summary.csv", "summary.md", "maps.png", *(f"{name}.csv" for name in REPORTS)}
+    known = {"summary.csv", "summary.md", "skipped.csv", "maps.png", *(f"{name}.csv" for name in REPORTS)}
     for name in known - set(written):  # an earlier evaluation's
         (results.folder / name).unlink(missing_ok=True)
     for logger in loggers:

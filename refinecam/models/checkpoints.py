@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from refinecam.core.backbones import data_config
 from refinecam.core.errors import InputError
 from refinecam.models.backbones import create_backbone
+from refinecam.models.foreign import IMAGENET, IMAGENET_BACKBONE, class_count, fitted, imagenet_file, unwrapped
 
 _INSTALLED = Path(__file__).parents[1] / "checkpoints"
 SHIPPED = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "checkpoints"
@@ -51,20 +52,20 @@ class Weights(NamedTuple):
 
 
 def load_network(checkpoint: str | Path, backbone: str | None = None, image_size: int | None = None) -> nn.Module:
-    """Load a network that :class:`~refinecam.models.Classifier` trained.
+    """Load a trained network.
 
     Args:
-        checkpoint: file written by train.py (``.ckpt``) or exported (``.safetensors``), or the name of shipped weights,
-            for example ``"shapes-resnet18"``.
-        backbone: timm name of the network, if it is to be made sure of.
+        checkpoint: file written by train.py (``.ckpt``) or exported (``.safetensors``), a state dict of timm's or
+            torchvision's network of this ``backbone``, or the name of weights that come with the project:
+            ``"shapes-resnet18"``, ``"imagenet-efficientnet_lite0"`` with the extra ``refinecam[imagenet]``.
+        backbone: timm name of the network; for files that say it, if it is to be made sure of.
         image_size: side of the images, likewise.
 
     Returns:
         The network in eval mode, on the CPU.
 
     Raises:
-        InputError: if the file is missing, is no checkpoint of a classifier, or belongs to another backbone or image
-            size.
+        InputError: if the file is missing, holds no weights, or belongs to another backbone or image size.
     """
     return build_network(read_weights(checkpoint, backbone, image_size))
 
@@ -83,7 +84,10 @@ def read_weights(checkpoint: str | Path, backbone: str | None = None, image_size
         InputError: if the file is missing, unreadable, of another origin, backbone or image size.
     """
     path = find_checkpoint(checkpoint)
-    weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_lightning(path)
+    if str(checkpoint) == IMAGENET:
+        backbone = backbone or IMAGENET_BACKBONE
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_pickle
+    weights = read(path, backbone, image_size)
     if backbone is not None and weights.backbone != backbone:
         raise InputError(
             f"checkpoint: {path} holds a {weights.backbone!r}, not a {backbone!r}; "
@@ -128,9 +132,11 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
     shipped = SHIPPED / f"{checkpoint}.safetensors"
     if path.is_file() or shipped.is_file():
         return path if path.is_file() else shipped
-    names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.safetensors"))) or "none"
+    if str(checkpoint) == IMAGENET:
+        return imagenet_file()
+    names = ", ".join([*sorted(path.stem for path in SHIPPED.glob("*.safetensors")), IMAGENET])
     raise InputError(
-        f"checkpoint: there is no file {path}; train.py writes one, or name shipped weights (there are: {names})"
+        f"checkpoint: there is no file {path}; train.py writes one, or name weights of the project: {names}"
     )
 
 
@@ -150,7 +156,7 @@ def export_weights(weights: Weights, path: str | Path) -> None:
     save_file(state, path, {name: str(value) for name, value in about.items()})
 
 
-def _read_safetensors(path: Path) -> Weights:
+def _read_safetensors(path: Path, backbone: str | None, image_size: int | None) -> Weights:
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
@@ -159,28 +165,39 @@ def _read_safetensors(path: Path) -> Weights:
         raise InputError(f"checkpoint: {path} cannot be read as weights ({error}); fetch or export it again") from error
     numbers = (about.get("num_classes", ""), about.get("image_size", "none") or "0")
     if "backbone" not in about or not all(number.isdecimal() for number in numbers):
-        raise InputError(
-            f"checkpoint: {path} does not say what network it is of; export it with python -m refinecam.models.export"
-        )
+        return _read_plain(path, state, backbone, image_size)
     size = about["image_size"]
     normalize = about.get("normalize", "True") == "True"
     return Weights(about["backbone"], int(about["num_classes"]), int(size) if size else None, state, path, normalize)
 
 
-def _read_lightning(path: Path) -> Weights:
+def _read_pickle(path: Path, backbone: str | None, image_size: int | None) -> Weights:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler's own are of a dozen types, depending on what the bytes happen to mean
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
         raise InputError(
-            f"checkpoint: {path} cannot be read as weights ({reason}); name a .ckpt that train.py wrote"
+            f"checkpoint: {path} cannot be read as weights ({reason}); name a .ckpt that train.py wrote, or a state "
+            "dict"
         ) from error
     about: dict[str, Any] = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     if about.get("backbone") is None or about.get("num_classes") is None or "state_dict" not in content:
-        raise InputError(
-            f"checkpoint: {path} was not written by train.py: it has no weights, backbone and number of classes; "
-            "networks of your own are explained and scored in Python, see the README"
-        )
+        return _read_plain(path, content, backbone, image_size)
     state = {k.removeprefix(PREFIX): v for k, v in content["state_dict"].items() if k.startswith(PREFIX)}
     normalize = content.get("datamodule_hyper_parameters", {}).get("normalize", True)  # shapes always are
     return Weights(about["backbone"], about["num_classes"], about.get("image_size"), state, path, normalize)
+
+
+def _read_plain(path: Path, content: Any, backbone: str | None, image_size: int | None) -> Weights:
+    """Weights that do not say what network they are of."""
+    state = unwrapped(content)
+    if state is None:
+        kind = type(content).__name__
+        raise InputError(f"checkpoint: {path} holds a {kind} that is no state dict; save network.state_dict()")
+    if backbone is None:
+        raise InputError(f"checkpoint: {path} does not say what network it is of; name it with backbone")
+    classes = class_count(state, backbone)
+    if classes is None:
+        raise InputError(f"checkpoint: {path} has no layer with weights; save network.state_dict()")
+    network = create_backbone(backbone, False, classes, image_size)
+    return Weights(backbone, classes, image_size, fitted(state, network, path, backbone), path)
