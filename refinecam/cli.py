@@ -20,9 +20,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from refinecam.callbacks import FinalMetrics, TrainingPictures
+from refinecam.commands import explain_pictures, list_layers, make_report, show_results
 from refinecam.core.errors import InputError
 from refinecam.data import DataModule
-from refinecam.evaluation import Evaluator, report
+from refinecam.evaluation import Evaluator
 from refinecam.models import Classifier, check_colors, read_weights
 from refinecam.usage import EXAMPLE, OF_THE_MODEL, class_of, one_line, show_help
 
@@ -217,23 +218,7 @@ def evaluate(args: Sequence[str] | None = None) -> None:
         if not cli.model.written:
             unread = [entry["reason"] for entry in cli.model.unread]
             raise InputError(unread[0] if unread else "trainer: no batch was evaluated; is limit_test_batches 0?")
-        _show(cli.model.results.folder, cli.model.written)
-
-
-def make_report(args: Sequence[str] | None = None) -> None:
-    """Make the summaries and the figure of an evaluation again from its tables."""
-    parser = argparse.ArgumentParser(prog="refinecam report", description=make_report.__doc__)
-    parser.add_argument("folder", help="the --output of an evaluation")
-    folder = parser.parse_args(args).folder
-    logger = TensorBoardLogger(folder, name="", default_hp_metric=False)
-    _show(Path(folder), report(folder, [logger]))
-    logger.finalize("success")
-
-
-def _show(folder: Path, written: Sequence[Path]) -> None:
-    names = [path.name for path in written]
-    print((folder / ("summary.md" if "summary.md" in names else "accuracy.md")).read_text())
-    print(f"Written to {folder}: {', '.join(names)}, TensorBoard logs")
+        show_results(cli.model.results.folder, cli.model.written)
 
 
 def native_precision(precision: str, on_cpu: bool) -> str:
@@ -248,13 +233,13 @@ def _class_count(data: Any) -> int:
     return len(data.classes)
 
 
-def run(entry: Callable[[], None]) -> None:
+def run(entry: Callable[[], int | None]) -> None:
     """Run an entry point; input that cannot be used ends it with one line instead of a traceback."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it gets one option more
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
     try:
-        entry()
+        sys.exit(entry())
     except InputError as error:
         *_, line = str(error).rpartition("InputError: ")  # behind the traceback of a worker that read the data
         sys.exit(f"error: {line.strip()}")
@@ -267,15 +252,21 @@ def run(entry: Callable[[], None]) -> None:
         sys.exit(f"error: {error.filename}: {error.strerror}; name another path")
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "report": make_report}
+COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
+    "explain": explain_pictures,
+    "layers": list_layers,
+    "train": train,
+    "evaluate": evaluate,
+    "report": make_report,
+}
 
 
 def main() -> None:
-    """Entry point of the console script: ``refinecam train|evaluate|report``."""
+    """Entry point of the console script: ``refinecam explain|layers|train|evaluate|report``."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
-        uses = "\n".join(f"  refinecam {known} --help    {entry.__doc__}" for known, entry in COMMANDS.items())
+        uses = "\n".join(f"  refinecam {known:9}{entry.__doc__}" for known, entry in COMMANDS.items())
         unknown = "" if name in ("", "-h", "--help") else f"error: there is no command {name}\n"
-        sys.exit(f"{unknown}usage: refinecam COMMAND ...\n{uses}")
+        sys.exit(f"{unknown}usage: refinecam COMMAND ..., refinecam COMMAND --help\n{uses}")
     sys.path.insert(0, "")  # as python itself does for a script, for data modules of the user's
     run(lambda: COMMANDS[name](sys.argv[2:]))

@@ -12,6 +12,7 @@ from refinecam.core.errors import InputError
 from refinecam.metrics.formulas import check_form
 
 CELL = 1.7
+SIDE = 3.6
 TOLERANCE = 0.02
 """By how much colors may leave [0, 1] through rounding."""
 
@@ -50,6 +51,37 @@ def overlay_figure(
             _show(axes[row][column], overlay(picture, maps[method][row, 0].float().cpu().numpy()))
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(title.replace("(", "\n(", 1) if len(title) > 14 else title, fontsize=7)
+    return figure
+
+
+def picture_grid(rows: Sequence[Sequence[tuple[str, np.ndarray] | None]], caption: str = "") -> Figure:
+    """Pictures of one size and proportion, each below its title, and a caption.
+
+    Args:
+        rows: of titles and pictures (H, W, 3); None leaves a cell empty.
+        caption: lines of text; they stand in the first column's empty cell where there is one.
+
+    Returns:
+        The figure: a cell's longer side is :data:`SIDE` inches.
+    """
+    first = next(cell[1] for row in rows for cell in row if cell is not None)
+    height, width = first.shape[:2]
+    scale = SIDE / max(height, width)
+    inside = any(row[0] is None for row in rows)
+    lines = caption.count("\n") + 1 if caption and not inside else 0
+    sizes = scale * width * len(rows[0]) + 0.2, (scale * height + 0.3) * len(rows) + 0.17 * lines + 0.1
+    figure = Figure(figsize=sizes, layout="constrained")
+    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    for axis, cell in zip(axes.flat, [cell for row in rows for cell in row], strict=True):
+        axis.set_axis_off()
+        if cell is not None:
+            axis.imshow(cell[1], interpolation="antialiased")
+            axis.set_title(cell[0], fontsize=9)
+    if inside:
+        axis = axes[next(i for i, row in enumerate(rows) if row[0] is None)][0]
+        axis.text(0.05, 0.95, caption, fontsize=9, va="top", transform=axis.transAxes)
+    elif caption:
+        figure.supxlabel(caption, fontsize=9, ha="left", x=0.01)
     return figure
 
 

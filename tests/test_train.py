@@ -205,7 +205,7 @@ def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
         (["--data.curriculum", '[{"crop": 999, "share": 0.5}]'], "crop: expected 1 to 67 pixels"),
         (["--data.bands", "[[50, 40]]"], "bands: expected (low, high)"),
         (["--pictures.methods", "GradCAM(stage=9)"], "stage: no stage 9"),
-        (["--model.checkpoint", "shapes-x"], "no file shapes-x; train.py writes one, or name shipped weights"),
+        (["--model.checkpoint", "shapes-x"], "no file shapes-x; train.py writes one, or name weights of the project"),
         (["--ckpt_path", "nowhere.ckpt"], "ckpt_path: there is no file nowhere.ckpt"),
         (["--config", "nowhere.yaml"], "File does not exist: "),
         (["--model.num_classes", "7"], 'Linked "model.num_classes" must be given via "data"'),

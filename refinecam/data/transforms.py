@@ -1,6 +1,7 @@
 """One joint transform for image and ground truth, made from the backbone's own data config."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -50,7 +51,11 @@ class JointTransform:
         Raises:
             InputError: if timm does not know ``backbone``.
         """
-        config = data_config(backbone)
+        return cls.of_config(data_config(backbone), image_size)
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any], image_size: int | None = None) -> "JointTransform":
+        """The evaluation transform of a network's ``resolve_data_config``, at its own input size or at another."""
         size = image_size or config["input_size"][-1]
         return cls(
             image_size=size,

@@ -77,7 +77,7 @@ def fitted(state: Mapping[str, Tensor], network: nn.Module, path: Path, backbone
     if {key: len(queue) for key, queue in given.items()} != {key: len(queue) for key, queue in wanted.items()}:
         by_name = len(target.keys() & state.keys()) > len(target) // 2
         raise InputError(f"checkpoint: {path} does not fit {backbone!r}: {_differences(state, target, by_name)}")
-    if given:
+    if given and path.parent.parent.name != _PACKAGE:
         _say_once(f"{path.name}: not all names are timm's; others were matched by kind, shape and order")
     names |= {new: old for key in wanted for new, old in zip(wanted[key], given[key], strict=True)}
     return {name: state[names[name]].reshape(value.shape) if name in names else value for name, value in target.items()}

@@ -32,7 +32,7 @@ def test_images_that_would_count_twice_are_refused():
             {"scores": "road(percentiles=20)"},
             r"percentiles: expected numbers in \(0, 100\), such as \(20, 40\), got 20",
         ),
-        ({"checkpoint": None}, "checkpoint: name trained weights, or a backbone"),
+        ({"checkpoint": None}, "checkpoint: name trained weights, a backbone"),
     ],
 )
 def test_bad_options_are_named(options, message):

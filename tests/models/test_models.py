@@ -113,7 +113,9 @@ def test_exported_weights_are_loaded_by_path_and_by_name(checkpoint, tmp_path, m
     started = Classifier("resnet18", checkpoint="shapes-test")
     torch.testing.assert_close(started.network.conv1.weight, network.conv1.weight)
     assert started.network.training
-    with pytest.raises(ValueError, match=r"no file shapes-test2; .* shipped weights \(there are: shapes-test\)"):
+    with pytest.raises(
+        ValueError, match=r"no file shapes-test2; .* of the project: shapes-test, imagenet-efficientnet_lite0"
+    ):
         load_network("shapes-test2")
     small.write_bytes(small.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"shapes-test.safetensors cannot be read as weights"):
@@ -186,13 +188,12 @@ def test_wrong_checkpoints(checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r"cut.ckpt cannot be read as weights"):
         load_network(tmp_path / "cut.ckpt", "resnet18")
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=r"other.ckpt was not written by train.py"):
+    with pytest.raises(ValueError, match=r"other.ckpt has no layer with weights"):
         load_network(tmp_path / "other.ckpt", "resnet18")
     content = torch.load(path)
     content["hyper_parameters"]["num_classes"] = None
     torch.save(content, tmp_path / "classes.ckpt")
-    with pytest.raises(ValueError, match=r"classes.ckpt was not written by train.py"):
-        load_network(tmp_path / "classes.ckpt", "resnet18")
+    assert load_network(tmp_path / "classes.ckpt", "resnet18").num_classes == 6  # read off the head
     content["hyper_parameters"]["num_classes"] = 9
     torch.save(content, tmp_path / "classes.ckpt")
     with pytest.raises(ValueError, match=r"classes.ckpt does not fit 'resnet18': size mismatch"):

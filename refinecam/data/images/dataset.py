@@ -99,6 +99,14 @@ def placed(image: Image.Image, transform: JointTransform, crop: bool, resampling
     return image.resize((width, height), resampling).crop((left, top, left + side, top + side))
 
 
+def cut_of(size: tuple[int, int], transform: JointTransform) -> tuple[int, int, int, int]:
+    """The part of a picture (width, height) that the center crop shows: left, top, right and bottom, in its pixels."""
+    scale = min(size) / transform.canvas
+    half = min(transform.image_size * scale, *size) / 2
+    left, top = (round(length / 2 - half) for length in size)
+    return left, top, left + round(2 * half), top + round(2 * half)
+
+
 def mask_of(path: Path, size: tuple[int, int]) -> Image.Image:
     """A mask of a picture's size, 0 and 255.
 

@@ -167,7 +167,7 @@ def _wnids_of_numbers(meta: Path) -> dict[str, str]:
             f"labels: ImageNet's numbers mean something with {meta.name} alone, and {meta} cannot be read; copy it "
             "there from the devkit (ILSVRC2012_devkit_t12/data)"
         ) from error
-    return {str(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in synsets if entry["num_children"] == 0}
+    return {str(int(entry["ILSVRC2012_ID"])): str(entry["WNID"]) for entry in synsets if entry["num_children"] == 0}
 
 
 def _listing(root: Path, files: Sequence[tuple[Path, str]], names: Sequence[str], argument: str) -> Listing:

@@ -1,0 +1,203 @@
+"""Commands that need no config: explain pictures, list a network's layers, make a report again."""
+
+import argparse
+import copy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import timm
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from refinecam.attribution import CAM, AttributionMethod, RefineCAM, parse_methods, stages
+from refinecam.core.errors import InputError, check_counts
+from refinecam.data.pictures import EXTENSIONS, pictures_in
+from refinecam.evaluation import report
+from refinecam.explanation import Explanation, explain, transform_of
+from refinecam.models import create_backbone, load_network
+from refinecam.models.foreign import IMAGENET, network_by_name
+from refinecam.visualization import picture_grid
+
+DEFAULT_METHODS = "GradCAM, LayerCAM"
+
+
+def explain_pictures(args: Sequence[str] | None = None) -> int:
+    """Explain what a network sees in pictures: overlays, maps and scores."""
+    parser = argparse.ArgumentParser(
+        prog="refinecam explain",
+        description="Explain what a network sees in pictures. For each it writes a figure with every method and its "
+        "refined form, their overlays at the picture's resolution, the maps as .npy, and for all a table of scores.",
+        epilog="example: refinecam explain cat.jpg photos/ --model resnet50 --methods 'GradCAM++, LayerCAM, "
+        "IntegratedGradients' --target top3",
+    )
+    parser.add_argument("pictures", nargs="+", help="files, or folders of files")
+    _add_network(parser)
+    parser.add_argument("--methods", default=DEFAULT_METHODS, help=f"attribution methods (default: {DEFAULT_METHODS})")
+    parser.add_argument("--target", default="top1", help="class by number or name, or topK for the K most probable")
+    parser.add_argument("--layers", nargs="+", metavar="NAME", help="layers as stages, shallow to deep")
+    parser.add_argument("--crop", action="store_true", help="explain the center that the network's evaluation sees")
+    parser.add_argument("--no-scores", action="store_true", help="leave the scores out, which take most of the time")
+    parser.add_argument("--output", default="runs/explain", help="folder for what is written (default: runs/explain)")
+    options = parser.parse_args(args)
+    model = _network_of(options, pretrained=True)
+    columns = _columns(parse_methods(options.methods), options.layers)
+    for method in (m for column in columns for m in column if m is not None):
+        method.layers(model)
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    tables, failed, used = [], 0, set[str]()
+    for file in _files(options.pictures):
+        try:
+            stem = _unused(file.stem, used)
+            for made in _explanations(model, file, columns, options):
+                rank = (
+                    f".{made.name.replace('/', '-')}"
+                    if options.target.startswith("top") and options.target != "top1"
+                    else ""
+                )
+                _write(made, columns, output / f"{stem}{rank}")
+                sure = {number: p for number, _, p in made.top}.get(made.target)
+                shown = f"{made.name} ({sure:.1%})" if sure is not None else made.name
+                print(f"{file}: {shown} -> {output / f'{stem}{rank}.png'}", flush=True)
+                tables.append(made.scores.reset_index().assign(picture=str(file), target=made.name))
+        except InputError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+    if tables and not options.no_scores:
+        _summarize(pd.concat(tables, ignore_index=True), output)
+    return 1 if failed else 0
+
+
+def list_layers(args: Sequence[str] | None = None) -> None:
+    """List a network's stages: what stage=0 and so on mean for it."""
+    parser = argparse.ArgumentParser(prog="refinecam layers", description=list_layers.__doc__)
+    _add_network(parser, "model")
+    parser.add_argument("--all", action="store_true", help="list every layer's name, too")
+    options = parser.parse_args(args)
+    model = _network_of(options, pretrained=False)
+    size = transform_of(model).image_size
+    rows = [
+        {"stage": s.index, "layer": s.layer, "layout": s.layout, "channels": s.channels, "map": f"{s.rows}x{s.columns}"}
+        for s in stages(model)
+    ]
+    print(f"{options.model or IMAGENET}, for images of {size} px\n\n{pd.DataFrame(rows).to_markdown(index=False)}")
+    if options.all:
+        print("\n" + "\n".join(name for name, _ in model.named_modules() if name))
+
+
+def make_report(args: Sequence[str] | None = None) -> None:
+    """Make the summaries and the figure of an evaluation again from its tables."""
+    parser = argparse.ArgumentParser(prog="refinecam report", description=make_report.__doc__)
+    parser.add_argument("folder", help="the --output of an evaluation")
+    folder = parser.parse_args(args).folder
+    logger = TensorBoardLogger(folder, name="", default_hp_metric=False)
+    show_results(Path(folder), report(folder, [logger]))
+    logger.finalize("success")
+
+
+def show_results(folder: Path, written: Sequence[Path]) -> None:
+    """Print an evaluation's summary and the names of its files."""
+    names = [path.name for path in written]
+    print((folder / ("summary.md" if "summary.md" in names else "accuracy.md")).read_text())
+    print(f"Written to {folder}: {', '.join(names)}, TensorBoard logs")
+
+
+def _add_network(parser: argparse.ArgumentParser, name: str = "--model") -> None:
+    options: dict[str, Any] = {"nargs": "?"} if name == "model" else {}
+    parser.add_argument(
+        name,
+        help="timm name, name of the project's weights such as shapes-resnet18, or package.module.function that "
+        f"returns a network, such as torchvision.models.resnet50 (default: {IMAGENET})",
+        **options,
+    )
+    parser.add_argument("--checkpoint", help="weights: of train.py, or a state dict of this model")
+
+
+def _network_of(options: argparse.Namespace, pretrained: bool) -> nn.Module:
+    name = options.model
+    if options.checkpoint is not None:
+        return load_network(options.checkpoint, name)
+    if name is None:
+        return load_network(IMAGENET)
+    if timm.is_model(name):
+        return create_backbone(name, pretrained).eval()
+    if "." in name and not Path(name).exists():
+        return network_by_name(name)
+    return load_network(name) if "-" in name or Path(name).exists() else create_backbone(name)
+
+
+def _columns(
+    methods: Sequence[AttributionMethod], layers: Sequence[str] | None
+) -> list[tuple[AttributionMethod, RefineCAM | None]]:
+    """Each method and, of a CAM, its refined form."""
+    columns: list[tuple[AttributionMethod, RefineCAM | None]] = []
+    for method in methods:
+        if not isinstance(method, CAM):
+            columns.append((method, None))
+            continue
+        plain = copy.copy(method)
+        plain.stage = -1
+        if layers and method.stage == -1:
+            method.stage = layers[-1]
+        columns.append((method, RefineCAM(plain, layers=layers)))
+    return columns
+
+
+def _files(given: Sequence[str]) -> list[Path]:
+    files: list[Path] = []
+    for path in map(Path, given):
+        files += pictures_in(path) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"pictures: there are none in {', '.join(given)} (looked for {', '.join(sorted(EXTENSIONS))})")
+    return files
+
+
+def _unused(stem: str, used: set[str]) -> str:
+    """A name that no other picture of this run has."""
+    number = next(n for n in range(len(used) + 1) if (f"{stem}-{n}" if n else stem) not in used)
+    name = f"{stem}-{number}" if number else stem
+    used.add(name)
+    return name
+
+
+def _explanations(
+    model: nn.Module, file: Path, columns: Sequence[Sequence[AttributionMethod | None]], options: argparse.Namespace
+) -> list[Explanation]:
+    methods = [method for column in columns for method in column if method is not None]
+    scores = None if options.no_scores else ""
+    target = options.target
+    if not target.startswith("top") or not target[3:].isdecimal():
+        return [explain(model, file, target, methods, scores, crop=options.crop)]
+    check_counts(target=int(target[3:]))
+    first = explain(model, file, None, methods, scores, crop=options.crop)
+    others = [number for number, _, _ in first.top[1 : int(target[3:])]]
+    return [first, *(explain(model, file, number, methods, scores, crop=options.crop) for number in others)]
+
+
+def _write(made: Explanation, columns: Sequence[Sequence[AttributionMethod | None]], path: Path) -> None:
+    """The figure ``path.png``, and in the folder ``path`` each method's overlay and map."""
+    path.mkdir(exist_ok=True)
+    for title in made.maps:
+        name = title.replace("/", "-").replace(" ", "_").replace(",", "")
+        made.overlay_of(title).save(path / f"{name}.png")
+        np.save(path / f"{name}.npy", made.maps[title])
+    cells: list[list[tuple[str, np.ndarray] | None]] = [[(made.name, made.picture)], [None]]
+    for column in columns:
+        for row, method in zip(cells, column, strict=True):
+            row.append(None if method is None else (method.title, np.array(made.overlay_of(method.title))))
+    rows = cells if any(cell is not None for cell in cells[1]) else cells[:1]
+    top = "\n".join(f"{probability:6.1%}  {name}" for _, name, probability in made.top)
+    picture_grid(rows, top).savefig(f"{path}.png", dpi=150)
+
+
+def _summarize(table: pd.DataFrame, output: Path) -> None:
+    columns = ["picture", "target", "method"]
+    table = table[[*columns, *(name for name in table if name not in columns)]]
+    table.to_csv(output / "summary.csv", index=False)
+    means = table.groupby("method", sort=False).mean(numeric_only=True)
+    count = table.groupby("method", sort=False).size().max()
+    print(f"\nMean of {count}, each picture's in {output / 'summary.csv'}:\n\n{means.to_markdown(floatfmt='.3f')}")

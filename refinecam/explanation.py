@@ -1,0 +1,235 @@
+"""One picture, or maps of any library: from an image to maps, overlays and scores, in one call."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from timm.data import resolve_data_config
+from torch import Tensor, nn
+
+from refinecam.attribution import AttributionMethod, parse_methods
+from refinecam.attribution.method import resize
+from refinecam.attribution.probing import USUAL_SIDE
+from refinecam.core.errors import InputError
+from refinecam.core.running import Method, Targets, as_targets, bare, eval_mode, fast_forward
+from refinecam.data import JointTransform
+from refinecam.data.images.dataset import cut_of, image_tensor
+from refinecam.data.images.listing import imagenet_classes
+from refinecam.data.pictures import open_rgb, to_rgb
+from refinecam.metrics import SCORES, MapEvaluation, parse_scores
+from refinecam.visualization import overlay
+
+TOP = 5
+IMAGENET_SIZE = 1000
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a network sees a class in a picture.
+
+    Attributes:
+        picture: RGB, uint8, shape (H, W, 3), as it was given.
+        target: the class that is explained.
+        name: its name, or its number.
+        top: the most probable classes: number, name and probability of each.
+        maps: for each method's title a map, float32, shape (H, W), in [0, 1], at the picture's own resolution.
+        scores: a row for each method, a column for each score; empty where no scores were asked for.
+    """
+
+    picture: np.ndarray
+    target: int
+    name: str
+    top: list[tuple[int, str, float]]
+    maps: dict[str, np.ndarray]
+    scores: pd.DataFrame
+
+    @property
+    def map(self) -> np.ndarray:
+        """The last method's map."""
+        return self.maps[list(self.maps)[-1]]
+
+    @property
+    def overlay(self) -> Image.Image:
+        """The last method's map over the picture."""
+        return self.overlay_of(list(self.maps)[-1])
+
+    def overlay_of(self, method: str) -> Image.Image:
+        """A method's map over the picture, at the picture's own resolution."""
+        colors = overlay(self.picture.astype(np.float32) / 255, self.maps[method])
+        return Image.fromarray(np.round(255 * colors).astype(np.uint8))
+
+
+def explain(
+    model: nn.Module,
+    image: str | Path | Image.Image | Tensor,
+    target: int | str | None = None,
+    methods: str | AttributionMethod | Sequence[AttributionMethod] = "LayerCAM, RefineCAM(LayerCAM)",
+    scores: str | None = "",
+    classes: Sequence[str] = (),
+    transform: JointTransform | None = None,
+    crop: bool = False,
+) -> Explanation:
+    """Explain what a network sees in a picture.
+
+    Args:
+        model: classifier, images to logits. Left as it was.
+        image: a file, a Pillow image, or a normalized tensor (3, H, W) or (1, 3, H, W), which is taken as it is.
+        target: class to explain, by number or name; None for the predicted one.
+        methods: attribution methods, or as one writes them.
+        scores: scores without ground truth, as one writes them; "" for the usual ones, None for none.
+        classes: names of the classes; ImageNet's where the network has 1000 and no names are given.
+        transform: to the network's input; None for the one that a timm network describes, or else ImageNet's.
+        crop: explain the center that the network's evaluation sees; otherwise the whole picture, resized to its input.
+
+    Raises:
+        InputError: if the picture cannot be read, or an argument does not fit.
+
+    Example:
+        >>> import timm
+        >>> explanation = explain(timm.create_model("resnet18"), Image.new("RGB", (40, 30)), scores=None)
+        >>> explanation.map.shape, explanation.overlay.size
+        ((30, 40), (40, 30))
+    """
+    transform = transform or transform_of(model)
+    if isinstance(image, Tensor):
+        inputs = image[None] if image.ndim == 3 else image
+        shown = _colors(inputs, transform)
+        box: tuple[int, int, int, int] | None = None
+    else:
+        opened = to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image, "image", "give another file")
+        inputs = image_tensor(opened, transform, crop)[None].to(_weight_of(model))
+        shown, box = np.array(opened), cut_of(opened.size, transform) if crop else None
+    if len(inputs) != 1:
+        raise InputError(f"image: expected one, got a tensor {tuple(inputs.shape)}; take score for several")
+    as_targets(model, inputs, 0)
+    with eval_mode(model):
+        logits = fast_forward(model, inputs)
+    top = top_classes(logits, names_of(classes, logits.shape[1]))
+    number = top[0][0] if target is None else class_number(target, names_of(classes, logits.shape[1]), logits.shape[1])
+    known = list([methods] if isinstance(methods, AttributionMethod) else _parsed(methods))
+    if not known:
+        raise InputError("methods: expected at least one, such as RefineCAM(LayerCAM)")
+    maps = {method.title: method(model, inputs, number) for method in known}
+    rows = pd.DataFrame()
+    if scores is not None:
+        rows = score(model, inputs, number, maps, {method.title: method for method in known}, scores=scores)
+        rows = rows.drop(columns="image").set_index("method")
+    names = names_of(classes, logits.shape[1])
+    own = {title: _at_picture(result, shown.shape[:2], box) for title, result in maps.items()}
+    return Explanation(shown, number, names[number] if names else str(number), top, own, rows)
+
+
+def score(
+    model: nn.Module,
+    images: Tensor,
+    targets: Targets,
+    maps: Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray],
+    method: Method | Mapping[str, Method] | None = None,
+    masks: Tensor | None = None,
+    scores: str = "",
+) -> pd.DataFrame:
+    """Score maps of any library.
+
+    Args:
+        model: classifier, images to logits.
+        images: normalized images, shape (N, C, H, W).
+        targets: explained classes; one for each image, one for all, or None for the predicted ones.
+        maps: attribution maps, (N, 1, H, W) or (N, H, W), in [0, 1], or several by name.
+        method: what made them, called with model, images and targets, by name where maps are; without it Coherency,
+            ADCC and ARCC, which ask it again, are left out.
+        masks: ground truth, shape (N, 1, H, W), 0 and 1: adds the scores that compare with it.
+        scores: as one writes them; "" for the usual ones.
+
+    Returns:
+        A row for each image and name: columns image (its place), method, and one for each score.
+
+    Raises:
+        InputError: if something does not fit.
+    """
+    named = maps if isinstance(maps, Mapping) else {"maps": maps}
+    again = method if isinstance(method, Mapping) else dict.fromkeys(named, method)
+    tables = []
+    for name, result in named.items():
+        own = torch.as_tensor(result)
+        own = own.unsqueeze(1) if own.ndim == 3 else own
+        evaluation = MapEvaluation(model, images, targets, own.to(images.device), again.get(name), masks=masks)
+        chosen = parse_scores(scores or _usual(again.get(name) is not None, masks is not None))
+        columns: dict[str, Any] = {"image": range(len(images)), "method": name}
+        columns |= {metric.title: metric.per_image(evaluation).tolist() for metric in chosen}
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def transform_of(model: nn.Module) -> JointTransform:
+    """The evaluation transform that a timm network describes, ImageNet's usual one for others."""
+    model = bare(model)
+    own = getattr(model, "pretrained_cfg", None) or {"input_size": (3, USUAL_SIDE, USUAL_SIDE)}
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    return JointTransform.of_config(
+        resolve_data_config(pretrained_cfg=own), size[0] if isinstance(size, tuple) else None
+    )
+
+
+def names_of(classes: Sequence[str], count: int) -> Sequence[str]:
+    """Names of the classes, as far as they are known."""
+    if classes and len(classes) != count:
+        raise InputError(f"classes: the network has {count}, got {len(classes)} names")
+    return classes or (list(imagenet_classes().values()) if count == IMAGENET_SIZE else [])
+
+
+def class_number(target: int | str, names: Sequence[str], count: int) -> int:
+    """The number of a class that is given by number or name.
+
+    Raises:
+        InputError: if there is no such class, or several.
+    """
+    if isinstance(target, int) or target.isdecimal():
+        if int(target) < count:
+            return int(target)
+        raise InputError(f"target: class {target} is not one of the network's {count} classes")
+    plain = [name.lower() for name in names]
+    wanted = target.lower()
+    fitting = [i for i, name in enumerate(plain) if name == wanted] or [i for i, n in enumerate(plain) if wanted in n]
+    if len(fitting) == 1:
+        return fitting[0]
+    known = ", ".join(f"{i} {names[i]}" for i in fitting[:6])
+    raise InputError(
+        f"target: {len(fitting)} classes are named {target!r}{': ' if known else ''}{known}; give a number"
+    )
+
+
+def top_classes(logits: Tensor, names: Sequence[str], count: int = TOP) -> list[tuple[int, str, float]]:
+    """The most probable classes of one image: number, name and probability."""
+    values, numbers = logits[0].float().softmax(0).topk(min(count, logits.shape[1]))
+    return [(i, names[i] if names else str(i), p) for i, p in zip(numbers.tolist(), values.tolist(), strict=True)]
+
+
+def _usual(again: bool, masks: bool) -> str:
+    names = [name for name, s in SCORES.items() if not s.on_request and (masks or not s.needs_masks)]
+    return ", ".join(name for name in names if again or name not in ("coherency", "adcc", "arcc"))
+
+
+def _parsed(methods: str | Sequence[AttributionMethod]) -> Sequence[AttributionMethod]:
+    return parse_methods(methods) if isinstance(methods, str) else methods
+
+
+def _weight_of(model: nn.Module) -> Tensor:
+    return next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+
+
+def _colors(inputs: Tensor, transform: JointTransform) -> np.ndarray:
+    colors = transform.denormalize(inputs[0].float().cpu()).permute(1, 2, 0).numpy()
+    return np.round(255 * colors).astype(np.uint8)
+
+
+def _at_picture(result: Tensor, size: tuple[int, ...], box: tuple[int, int, int, int] | None) -> np.ndarray:
+    """A map (1, 1, S, S) at the picture's resolution: of all of it, or of the part (left, top, right, bottom)."""
+    left, top, right, bottom = box or (0, 0, size[1], size[0])
+    whole = np.zeros(size, np.float32)
+    whole[top:bottom, left:right] = resize(result, (bottom - top, right - left))[0, 0].clamp(0, 1).cpu().numpy()
+    return whole

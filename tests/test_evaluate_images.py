@@ -1,0 +1,116 @@
+"""Pictures in folders through evaluate.py: ImageNet's labels, masks, broken files, networks of any origin."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from skimage.data import chelsea, coffee
+
+from refinecam.cli import evaluate, run
+from tests.command_lines import ROOT
+
+WNIDS = {"n02123159": chelsea, "n07920052": coffee, "n02124075": lambda: chelsea()[:, ::-1]}
+IMAGENET = ("--model.checkpoint", "imagenet-efficientnet_lite0")
+
+
+@pytest.fixture
+def root(tmp_path):
+    for wnid, picture in WNIDS.items():
+        (tmp_path / "pictures" / wnid).mkdir(parents=True)
+        Image.fromarray(picture()).save(tmp_path / "pictures" / wnid / "1.png")
+    return tmp_path / "pictures"
+
+
+def arguments(root, output, *more):
+    return [
+        *("--data", "ImagesDataModule", "--data.root", str(root), "--data.batch_size", "2", "--output", str(output)),
+        *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false", "--model.methods", "[LayerCAM]"),
+        *("--model.scores", "[complexity]", *more),
+    ]
+
+
+def test_imagenet_pictures_are_scored_with_masks(root, tmp_path):
+    for file in root.glob("*/*"):
+        mask = tmp_path / "masks" / file.parent.name / file.name
+        mask.parent.mkdir(parents=True)
+        Image.fromarray(np.where(np.array(Image.open(file).convert("L")) > 100, 255, 0).astype(np.uint8)).save(mask)
+    (root / "n02123159/2.png").write_bytes(b"broken")
+    more = ("--data.masks", str(tmp_path / "masks"), "--model.scores", "null")
+    with pytest.raises(SystemExit, match="masks: 1 of 4 pictures have none"):
+        run(lambda: evaluate(arguments(root, tmp_path / "out", *IMAGENET, *more)))
+    Image.new("L", (3, 3)).save(tmp_path / "masks/n02123159/2.png")
+    evaluate(arguments(root, tmp_path / "out", *IMAGENET, *more))
+    predictions = pd.read_parquet(tmp_path / "out/predictions.parquet")
+    assert predictions["file"].tolist() == ["n02123159/1.png", "n02124075/1.png", "n07920052/1.png"]
+    assert predictions["label"].tolist() == [282, 285, 967]
+    table = pd.read_parquet(tmp_path / "out/per_image.parquet").set_index("index")
+    right = predictions["label"].to_numpy() == predictions["predicted"].to_numpy()
+    assert right[0]
+    assert right[2]
+    assert table["arcc"].notna().to_numpy().tolist() == right.tolist()
+    assert table["cosine_similarity"].notna().to_numpy().tolist() == right.tolist()
+    skipped = pd.read_csv(tmp_path / "out/skipped.csv")
+    assert skipped["file"].tolist() == ["n02123159/2.png"]
+    assert "1 more could not be read (skipped.csv)" in (tmp_path / "out/summary.md").read_text()
+
+
+def test_processes_share_the_pictures(root, tmp_path):
+    (root / "n02123159/0.png").write_bytes(b"broken")
+    for number in range(4):
+        Image.fromarray(coffee()[:, : 300 + 20 * number]).save(root / f"n07920052/{number + 2}.png")
+    tables = []
+    for processes in (1, 2):
+        output = tmp_path / str(processes)
+        more = ("--trainer.devices", str(processes), "--trainer.strategy", "auto" if processes == 1 else "ddp_spawn")
+        command = [sys.executable, "evaluate.py", *arguments(root, output, *IMAGENET, *more[:2])]
+        command += ["--trainer.strategy", "ddp"] if processes == 2 else []
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        tables.append(pd.read_parquet(output / "per_image.parquet"))
+        assert len(pd.read_csv(output / "skipped.csv")) == 1
+    pd.testing.assert_frame_equal(*tables, check_exact=False, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("origin", ["network", "torchvision"])
+def test_networks_of_ones_own_are_evaluated(origin, root, tmp_path):
+    for wnid, name in zip(WNIDS, ("cat", "espresso", "tiger"), strict=True):
+        (root / wnid).rename(root / name)
+    network = ("--model.network", "tests.models.test_foreign.own_network")
+    if origin == "torchvision":
+        torch.save(torchvision.models.resnet18(num_classes=3).state_dict(), tmp_path / "w.pth")
+        network = ("--model.backbone", "resnet18", "--model.checkpoint", str(tmp_path / "w.pth"))
+    more = ("--model.only_correct", "false", "--model.methods", "[RefineCAM(LayerCAM)]")
+    evaluate(arguments(root, tmp_path / "out", *network, *more))
+    table = pd.read_parquet(tmp_path / "out/per_image.parquet")
+    assert table["label"].tolist() == [0, 1, 2]
+    assert (tmp_path / "out/maps.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "checkpoint: name trained weights, a backbone for its ImageNet weights, or a network"),
+        ((*IMAGENET, "--data.root", "nowhere"), "root: there is no folder nowhere"),
+        ((*IMAGENET, "--data.subset", "9"), "subset: there are 3 pictures, got 9"),
+        ((*IMAGENET, "--model.network", "torchvision.models.alexnet"), "leave out checkpoint and backbone"),
+        (("--model.network", "tests.models.test_foreign.own_network"), "has 3 classes, the data have 1000|label 282"),
+        (("--model.network", "tests.models.nothing"), "network: tests.models.nothing cannot be imported"),
+    ],
+)
+def test_what_does_not_fit_ends_with_one_line(more, message, root, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: evaluate(arguments(root, tmp_path / "out", *more)))
+    assert str(stop.value).startswith("error: ")
+    assert any(part in str(stop.value) for part in message.split("|"))
+
+
+def test_config_of_the_protocol_runs(root, tmp_path):
+    """Table 1's, with few draws and without the two that take a forward for each channel."""
+    config = ("--config", str(ROOT / "configs/evaluate/imagenet.yaml"))
+    more = ("--data.subset", "2", "--data.num_workers", "0", "--model.methods", "[LayerCAM(stage=0), InputXGradient]")
+    evaluate([*config, *arguments(root, tmp_path / "out", *IMAGENET, *more)[2:]])
+    assert "2 of 3 pictures" in (tmp_path / "out/summary.md").read_text()
