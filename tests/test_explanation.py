@@ -50,9 +50,9 @@ def test_maps_and_scores_are_those_of_the_parts(network, folder):
     made, cam = explain(network, picture, 282), RefineCAM(LayerCAM())
     maps = cam(network, image, 282)
     np.testing.assert_allclose(made.map, maps[0, 0].numpy(), atol=1e-4)
-    assert made.scores["arcc"].iloc[1] == pytest.approx(arcc(network, image, 282, maps, cam).item(), abs=1e-3)
     from_tensor = explain(network, image, 282)
-    np.testing.assert_allclose(from_tensor.map, made.map, atol=1e-5)
+    assert from_tensor.scores["arcc"].iloc[1] == pytest.approx(arcc(network, image, 282, maps, cam).item(), abs=1e-5)
+    np.testing.assert_allclose(from_tensor.map, made.map, atol=1e-4)
     np.testing.assert_allclose(from_tensor.picture, np.array(picture), atol=1)
 
 
