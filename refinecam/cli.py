@@ -31,12 +31,15 @@ from refinecam.usage import EXAMPLE, OF_THE_MODEL, class_of, one_line, show_help
 class _CLI(LightningCLI):
     """Any LightningDataModule by ``--data CLASS``, errors in one line, float32 where bfloat16 is only emulated."""
 
+    other: tuple[type, str]
+    """Model and name of the other command line, for options that are given to the wrong one."""
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """End wrong input with one line."""
         try:
             super().parse_arguments(parser, args)
         except argparse.ArgumentError as error:
-            raise InputError(one_line(str(error), list(parser._option_string_actions))) from error
+            raise InputError(one_line(str(error), list(parser._option_string_actions), self.other)) from error
 
     def instantiate_classes(self) -> None:
         """Hand on what a class says of its arguments, which jsonargparse hides in what it says of types.
@@ -87,6 +90,8 @@ class _CLI(LightningCLI):
 class TrainCLI(_CLI):
     """Train a classifier on the shapes or other data, then test its best checkpoint."""
 
+    other = (Evaluator, "evaluate.py, with configs/evaluate/")
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that every training has."""
         parser.add_argument("--ckpt_path", type=str | None, help="checkpoint of a training to go on with")
@@ -114,6 +119,8 @@ class TrainCLI(_CLI):
 
 class EvaluateCLI(_CLI):
     """Score a classifier and attribution methods on the test set."""
+
+    other = (Classifier, "train.py, with configs/train/")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the folder for the results."""

@@ -75,8 +75,14 @@ def _named_data(args: Sequence[str]) -> str:
     return EXAMPLE
 
 
-def one_line(message: str, options: Sequence[str]) -> str:
-    """What jsonargparse says of a wrong argument, in one line, with the names that are close to an unknown one."""
+def one_line(message: str, options: Sequence[str], other: tuple[type, str]) -> str:
+    """What jsonargparse says of a wrong argument, in one line, with the names that are close to an unknown one.
+
+    Args:
+        message: jsonargparse's.
+        options: that there are.
+        other: model of the other command line, and its name.
+    """
     key, parameter = (re.search(p, message) for p in (r'Parser key "([^"]+)"', r"NestedArg\(key='([^']+)'"))
     name = ".".join(match[1] for match in (key, parameter) if match)
     lines = [line.strip(" -") for line in message.splitlines()]
@@ -90,7 +96,10 @@ def one_line(message: str, options: Sequence[str]) -> str:
     known += [*inspect.signature(class_of(chosen[1]) if chosen else ShapesDataModule).parameters]
     known += [*inspect.signature(CropStage).parameters, *(n for n in datasets.__all__ if n.endswith("DataModule"))]
     word = next(word for word in unknown.groups() if word)
+    if f"model.{word}" not in known and word in inspect.signature(other[0]).parameters:
+        return f"{text}; it is an option of {other[1]}"
     group = re.search(r"Group '(\w+)'", message)
     close = difflib.get_close_matches(f"{group[1]}.{word}" if group else word, dict.fromkeys(known), n=3)
+    close = close or [name for name in dict.fromkeys(known) if word in re.split(r"[._]", name)][:3]  # --epochs
     names = [f"--{name}" if "." in name else name for name in close]
     return f"{text}; " + (f"close to it: {', '.join(names)}" if names else "--help lists what there is")

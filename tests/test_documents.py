@@ -1,9 +1,11 @@
 """What the documents show works as it stands there."""
 
+import json
 import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import timm
@@ -14,6 +16,7 @@ from skimage.data import astronaut
 from refinecam.attribution import METHODS
 from refinecam.cli import evaluate, train
 from refinecam.metrics import SCORES
+from tests.attribution.oracle import TARGETS
 from tests.command_lines import ROOT
 
 
@@ -21,17 +24,34 @@ def blocks(document: str) -> list[str]:
     return re.findall(r"```python[^\n]*\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(3))
 def test_readme_blocks_run(number, tmp_path, monkeypatch):
-    real = timm.create_model
-    monkeypatch.setattr(
-        timm, "create_model", lambda name, pretrained=False, **options: real(name, **options)
-    )  # no test fetches weights
     monkeypatch.chdir(tmp_path)
     Image.fromarray(astronaut()).save("photo.jpg")
     torch.manual_seed(0)
     exec(blocks("README.md")[number], {})
-    assert (tmp_path / "maps.png").exists() == (number == 0)
+    assert (tmp_path / "overlay.png").exists() == (number == 0)
+
+
+def test_both_libraries_give_the_same(backbones, batch):
+    theirs, ours, scored = blocks("docs/from-gradcam.md")
+    names = {"model": backbones["resnet18"], "x": batch, "y": torch.tensor(TARGETS)}
+    exec(theirs, names)
+    exec(ours, names)
+    np.testing.assert_allclose(names["ours"][:, 0], names["theirs"], atol=1e-5)
+    np.testing.assert_allclose(names["our_scores"], names["their_scores"], atol=0.05)  # noise, and the tie rule
+    exec(scored, names)
+
+
+def test_notebook_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((ROOT / "examples/explain.ipynb").read_text())["cells"]
+    names: dict = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert names["explanation"].name
+    assert len(names["table"]) > 4
 
 
 def test_metric_loop_runs(tiny_net, images, targets):

@@ -212,7 +212,7 @@ def test_a_config_of_what_the_model_decides_is_refused(tmp_path, name, value):
         (["--model.learnig_rate", "1e-3"], "arguments: --model.learnig_rate 1e-3; close to it: --model.learning_rate"),
         (
             ["--config", str(ROOT / "configs/evaluate/shapes.yaml")],
-            "Group 'model' does not accept option 'methods'; close to it: ",
+            "Group 'model' does not accept option 'methods'; it is an option of evaluate.py",
         ),
         (["--data.train_size", "many"], "data.train_size: Expected a <class 'int'>. Got value: many"),
         (

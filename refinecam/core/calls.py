@@ -8,6 +8,9 @@ from typing import Any
 
 from refinecam.core.errors import InputError
 
+CLOSE = 0.72
+"""A typo is nearer than that; the name of another library's method is not."""
+
 
 def parse_calls(text: str | Sequence[str], known: Mapping[str, Callable[..., Any]], argument: str) -> list[Any]:
     """Read calls such as ``RefineCAM(LayerCAM, stage=1)``; parentheses without arguments may be left out.
@@ -51,7 +54,7 @@ def _call(node: ast.expr, known: Mapping[str, Callable[..., Any]], argument: str
     name = call.func.id if isinstance(call.func, ast.Name) else ast.unparse(call.func)
     if name not in known:
         plain = {other.lower(): other for other in known}
-        meant = get_close_matches(name.lower().replace("_", ""), plain, n=1, cutoff=0.7)
+        meant = get_close_matches(name.lower().replace("_", ""), plain, n=1, cutoff=CLOSE)
         hint = f"did you mean {plain[meant[0]]}? There" if meant else "there"
         raise InputError(f"{argument}: there is no {name!r}; {hint} are {', '.join(known)}")
     if not all(keyword.arg for keyword in call.keywords):

@@ -51,9 +51,12 @@ def check_masks(maps: Tensor, masks: Tensor) -> None:
     """
     check_maps(maps)
     if masks.shape != maps.shape:
-        raise InputError(f"masks: expected the maps' shape {tuple(maps.shape)}, got {tuple(masks.shape)}")
+        remedy = "; use masks.unsqueeze(1)" if masks.ndim == 3 else ""
+        raise InputError(f"masks: expected the maps' shape {tuple(maps.shape)}, got {tuple(masks.shape)}{remedy}")
     if not ((masks == 0) | (masks == 1)).all():
-        raise InputError("masks: expected values 0 and 1 only")
+        raise InputError(
+            "masks: expected values 0 and 1 only; for 0 to 255 use (masks > 127).float(), for soft ones 0.5"
+        )
 
 
 def undefined(maps: Tensor) -> Tensor:
