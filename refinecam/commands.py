@@ -22,7 +22,7 @@ from refinecam.models import create_backbone, load_network
 from refinecam.models.foreign import IMAGENET, network_by_name
 from refinecam.visualization import picture_grid
 
-DEFAULT_METHODS = "GradCAM, LayerCAM"
+DEFAULT_METHODS = "GradCAM++, LayerCAM"
 
 
 def explain_pictures(args: Sequence[str] | None = None) -> int:
