@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import timm
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from torch import nn
 
 from refinecam.attribution import CAM, AttributionMethod, RefineCAM, parse_methods, stages
@@ -19,9 +20,12 @@ from refinecam.data.pictures import EXTENSIONS, pictures_in
 from refinecam.evaluation import report
 from refinecam.explanation import Explanation, explain, transform_of
 from refinecam.models import create_backbone, load_network
+from refinecam.models.checkpoints import load_into
 from refinecam.models.foreign import IMAGENET, network_by_name
 from refinecam.visualization import picture_grid
 
+CELL = 1000
+"""Longer side of a picture in a figure, in pixels."""
 DEFAULT_METHODS = "GradCAM++, LayerCAM"
 
 
@@ -54,15 +58,12 @@ def explain_pictures(args: Sequence[str] | None = None) -> int:
         try:
             stem = _unused(file.stem, used)
             for made in _explanations(model, file, columns, options):
-                rank = (
-                    f".{made.name.replace('/', '-')}"
-                    if options.target.startswith("top") and options.target != "top1"
-                    else ""
-                )
-                _write(made, columns, output / f"{stem}{rank}")
+                several = options.target.startswith("top") and options.target != "top1"
+                name = f"{stem}.{made.target}-{made.name.replace('/', '-')}" if several else stem
+                _write(made, columns, output / name)
                 sure = {number: p for number, _, p in made.top}.get(made.target)
                 shown = f"{made.name} ({sure:.1%})" if sure is not None else made.name
-                print(f"{file}: {shown} -> {output / f'{stem}{rank}.png'}", flush=True)
+                print(f"{file}: {shown} -> {output / name}.png", flush=True)
                 tables.append(made.scores.reset_index().assign(picture=str(file), target=made.name))
         except InputError as error:
             failed += 1
@@ -120,13 +121,17 @@ def _add_network(parser: argparse.ArgumentParser, name: str = "--model") -> None
 def _network_of(options: argparse.Namespace, pretrained: bool) -> nn.Module:
     name = options.model
     if options.checkpoint is not None:
-        return load_network(options.checkpoint, name)
+        if name is None or timm.is_model(name):
+            return load_network(options.checkpoint, name)
+        network = network_by_name(name, pretrained=False)
+        load_into(network, options.checkpoint, name)
+        return network
     if name is None:
         return load_network(IMAGENET)
     if timm.is_model(name):
         return create_backbone(name, pretrained).eval()
     if "." in name and not Path(name).exists():
-        return network_by_name(name)
+        return network_by_name(name, pretrained)
     return load_network(name) if "-" in name or Path(name).exists() else create_backbone(name)
 
 
@@ -181,17 +186,24 @@ def _explanations(
 def _write(made: Explanation, columns: Sequence[Sequence[AttributionMethod | None]], path: Path) -> None:
     """The figure ``path.png``, and in the folder ``path`` each method's overlay and map."""
     path.mkdir(exist_ok=True)
-    for title in made.maps:
+    overlays = {title: made.overlay_of(title) for title in made.maps}
+    for title, over in overlays.items():
         name = title.replace("/", "-").replace(" ", "_").replace(",", "")
-        made.overlay_of(title).save(path / f"{name}.png")
+        over.save(path / f"{name}.png", compress_level=1)
         np.save(path / f"{name}.npy", made.maps[title])
-    cells: list[list[tuple[str, np.ndarray] | None]] = [[(made.name, made.picture)], [None]]
+    cells: list[list[tuple[str, np.ndarray] | None]] = [[(made.name, _small(Image.fromarray(made.picture)))], [None]]
     for column in columns:
         for row, method in zip(cells, column, strict=True):
-            row.append(None if method is None else (method.title, np.array(made.overlay_of(method.title))))
+            row.append(None if method is None else (method.title, _small(overlays[method.title])))
     rows = cells if any(cell is not None for cell in cells[1]) else cells[:1]
     top = "\n".join(f"{probability:6.1%}  {name}" for _, name, probability in made.top)
     picture_grid(rows, top).savefig(f"{path}.png", dpi=150)
+
+
+def _small(image: Image.Image) -> np.ndarray:
+    """As large as a cell of the figure needs it."""
+    image.thumbnail((CELL, CELL))
+    return np.array(image)
 
 
 def _summarize(table: pd.DataFrame, output: Path) -> None:

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from refinecam.attribution import AttributionMethod, parse_methods
 from refinecam.attribution.method import resize
-from refinecam.attribution.probing import USUAL_SIDE
+from refinecam.attribution.probing import USUAL_SIDE, usual_image
 from refinecam.core.errors import InputError
-from refinecam.core.running import Method, Targets, as_targets, bare, eval_mode, fast_forward
+from refinecam.core.running import Method, Targets, as_targets, bare, eval_mode, first_logits
 from refinecam.data import JointTransform
 from refinecam.data.images.dataset import cut_of, image_tensor
 from refinecam.data.images.listing import imagenet_classes
 from refinecam.data.pictures import open_rgb, to_rgb
 from refinecam.metrics import SCORES, MapEvaluation, parse_scores
-from refinecam.visualization import overlay
+from refinecam.visualization import overlay_bytes
 
 TOP = 5
 IMAGENET_SIZE = 1000
@@ -60,15 +60,14 @@ class Explanation:
 
     def overlay_of(self, method: str) -> Image.Image:
         """A method's map over the picture, at the picture's own resolution."""
-        colors = overlay(self.picture.astype(np.float32) / 255, self.maps[method])
-        return Image.fromarray(np.round(255 * colors).astype(np.uint8))
+        return Image.fromarray(overlay_bytes(self.picture, self.maps[method]))
 
 
 def explain(
     model: nn.Module,
-    image: str | Path | Image.Image | Tensor,
+    image: str | Path | Image.Image | np.ndarray | Tensor,
     target: int | str | None = None,
-    methods: str | AttributionMethod | Sequence[AttributionMethod] = "LayerCAM, RefineCAM(LayerCAM)",
+    methods: str | AttributionMethod | Sequence[str | AttributionMethod] = "LayerCAM, RefineCAM(LayerCAM)",
     scores: str | None = "",
     classes: Sequence[str] = (),
     transform: JointTransform | None = None,
@@ -78,7 +77,8 @@ def explain(
 
     Args:
         model: classifier, images to logits. Left as it was.
-        image: a file, a Pillow image, or a normalized tensor (3, H, W) or (1, 3, H, W), which is taken as it is.
+        image: a file, a Pillow image, an array (H, W, 3) of uint8, or a normalized tensor (3, H, W) or (1, 3, H, W),
+            which is taken as it is.
         target: class to explain, by number or name; None for the predicted one.
         methods: attribution methods, or as one writes them.
         scores: scores without ground truth, as one writes them; "" for the usual ones, None for none.
@@ -96,6 +96,8 @@ def explain(
         ((30, 40), (40, 30))
     """
     transform = transform or transform_of(model)
+    if isinstance(image, np.ndarray):
+        image = _from_array(image)
     if isinstance(image, Tensor):
         inputs = image[None] if image.ndim == 3 else image
         shown = _colors(inputs, transform)
@@ -106,20 +108,17 @@ def explain(
         shown, box = np.array(opened), cut_of(opened.size, transform) if crop else None
     if len(inputs) != 1:
         raise InputError(f"image: expected one, got a tensor {tuple(inputs.shape)}; take score for several")
-    as_targets(model, inputs, 0)
-    with eval_mode(model):
-        logits = fast_forward(model, inputs)
-    top = top_classes(logits, names_of(classes, logits.shape[1]))
-    number = top[0][0] if target is None else class_number(target, names_of(classes, logits.shape[1]), logits.shape[1])
-    known = list([methods] if isinstance(methods, AttributionMethod) else _parsed(methods))
-    if not known:
-        raise InputError("methods: expected at least one, such as RefineCAM(LayerCAM)")
+    with eval_mode(model), torch.no_grad():
+        logits = first_logits(model, inputs, as_targets(model, inputs, 0))
+    names = names_of(classes, logits.shape[1])
+    top = top_classes(logits, names)
+    number = top[0][0] if target is None else class_number(target, names, logits.shape[1])
+    known = _parsed(methods)
     maps = {method.title: method(model, inputs, number) for method in known}
     rows = pd.DataFrame()
     if scores is not None:
         rows = score(model, inputs, number, maps, {method.title: method for method in known}, scores=scores)
         rows = rows.drop(columns="image").set_index("method")
-    names = names_of(classes, logits.shape[1])
     own = {title: _at_picture(result, shown.shape[:2], box) for title, result in maps.items()}
     return Explanation(shown, number, names[number] if names else str(number), top, own, rows)
 
@@ -153,26 +152,29 @@ def score(
     """
     named = maps if isinstance(maps, Mapping) else {"maps": maps}
     again = method if isinstance(method, Mapping) else dict.fromkeys(named, method)
-    tables = []
+    targets = as_targets(model, images, targets)
+    tables: list[pd.DataFrame] = []
+    confidence: Tensor | None = None
     for name, result in named.items():
         own = torch.as_tensor(result)
         own = own.unsqueeze(1) if own.ndim == 3 else own
-        evaluation = MapEvaluation(model, images, targets, own.to(images.device), again.get(name), masks=masks)
+        evaluation = MapEvaluation(
+            model, images, targets, own.to(images.device), again.get(name), masks=masks, clean_confidence=confidence
+        )
         chosen = parse_scores(scores or _usual(again.get(name) is not None, masks is not None))
         columns: dict[str, Any] = {"image": range(len(images)), "method": name}
         columns |= {metric.title: metric.per_image(evaluation).tolist() for metric in chosen}
         tables.append(pd.DataFrame(columns))
+        confidence = vars(evaluation).get("clean_confidence", confidence)  # if a score asked for it
     return pd.concat(tables, ignore_index=True)
 
 
 def transform_of(model: nn.Module) -> JointTransform:
-    """The evaluation transform that a timm network describes, ImageNet's usual one for others."""
+    """The evaluation transform that a timm network, also in a wrapper, describes; ImageNet's usual one for others."""
     model = bare(model)
-    own = getattr(model, "pretrained_cfg", None) or {"input_size": (3, USUAL_SIDE, USUAL_SIDE)}
-    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    return JointTransform.of_config(
-        resolve_data_config(pretrained_cfg=own), size[0] if isinstance(size, tuple) else None
-    )
+    known = [part.pretrained_cfg for part in (model, *model.children()) if getattr(part, "pretrained_cfg", None)]
+    config = resolve_data_config(pretrained_cfg=known[0] if known else {"input_size": (3, USUAL_SIDE, USUAL_SIDE)})
+    return JointTransform.of_config(config, usual_image(model).shape[-1])
 
 
 def names_of(classes: Sequence[str], count: int) -> Sequence[str]:
@@ -188,7 +190,7 @@ def class_number(target: int | str, names: Sequence[str], count: int) -> int:
     Raises:
         InputError: if there is no such class, or several.
     """
-    if isinstance(target, int) or target.isdecimal():
+    if not isinstance(target, str) or target.isdecimal():
         if int(target) < count:
             return int(target)
         raise InputError(f"target: class {target} is not one of the network's {count} classes")
@@ -210,12 +212,24 @@ def top_classes(logits: Tensor, names: Sequence[str], count: int = TOP) -> list[
 
 
 def _usual(again: bool, masks: bool) -> str:
-    names = [name for name, s in SCORES.items() if not s.on_request and (masks or not s.needs_masks)]
-    return ", ".join(name for name in names if again or name not in ("coherency", "adcc", "arcc"))
+    usual = {name: s for name, s in SCORES.items() if not s.on_request and (masks or not s.needs_masks)}
+    return ", ".join(name for name, s in usual.items() if again or not s.needs_method)
 
 
-def _parsed(methods: str | Sequence[AttributionMethod]) -> Sequence[AttributionMethod]:
-    return parse_methods(methods) if isinstance(methods, str) else methods
+def _parsed(methods: str | AttributionMethod | Sequence[str | AttributionMethod]) -> list[AttributionMethod]:
+    given = [methods] if isinstance(methods, str | AttributionMethod) else list(methods)
+    wrong = [value for value in given if not isinstance(value, str | AttributionMethod)]
+    if wrong or not given:
+        raise InputError(
+            f"methods: expected at least one, such as LayerCAM() or 'RefineCAM(LayerCAM)', got {wrong or given!r:.80}"
+        )
+    return [m for value in given for m in (parse_methods(value) if isinstance(value, str) else [value])]
+
+
+def _from_array(image: np.ndarray) -> Image.Image:
+    if image.dtype != np.uint8 or image.ndim not in (2, 3):
+        raise InputError(f"image: expected an array of uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    return Image.fromarray(image)
 
 
 def _weight_of(model: nn.Module) -> Tensor:

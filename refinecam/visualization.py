@@ -110,6 +110,14 @@ def overlay(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
     return 0.35 * gray + 0.65 * colors
 
 
+def overlay_bytes(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """:func:`overlay` for pictures of bytes, (H, W, 3) uint8, of any size: by a table of 256 colors."""
+    table = 0.65 * 255 * matplotlib.colormaps["inferno"](np.arange(256))[:, :3].astype(np.float32)
+    colors = table[np.round(255 * np.nan_to_num(values)).astype(np.uint8)]
+    gray = np.float32(0.35) * picture.mean(2, keepdims=True, dtype=np.float32)
+    return np.round(colors + gray).astype(np.uint8)
+
+
 def _show(axis: Axes, picture: np.ndarray) -> None:
     axis.imshow(picture, interpolation="nearest")
     axis.set_xticks([])

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+import torchvision
 from PIL import Image
 from skimage.data import astronaut, chelsea, coffee
 
@@ -68,7 +69,7 @@ def test_crop_is_where_the_network_looks(network):
 
 @pytest.mark.parametrize(
     ("target", "expected"),
-    [(None, 285), (5, 5), ("5", 5), ("Tiger cat", 282), ("tiger shark", 3), ("grey whale", 147)],
+    [(None, 285), (5, 5), (np.int64(5), 5), ("5", 5), ("Tiger cat", 282), ("tiger shark", 3), ("grey whale", 147)],
 )
 def test_target_by_number_or_name(target, expected, network, folder):
     assert explain(network, folder / "cat.jpg", target, "GradCAM", None).target == expected
@@ -80,6 +81,8 @@ def test_what_cannot_be_explained(network, folder):
         ({"target": "terrier"}, r"target: \d+ classes are named 'terrier': .*; give a number"),
         ({"target": "unicorn"}, "target: 0 classes are named 'unicorn'; give a number"),
         ({"methods": []}, "methods: expected at least one"),
+        ({"methods": [LayerCAM]}, "methods: expected at least one, such as .*LayerCAM"),
+        ({"image": np.zeros((4, 4, 3))}, "image: expected an array of uint8"),
         ({"classes": ["a", "b"]}, "classes: the network has 1000, got 2 names"),
         ({"image": folder / "none.jpg"}, "image: .*none.jpg cannot be read"),
         ({"image": torch.rand(2, 3, 224, 224)}, r"image: expected one, got a tensor \(2, 3, 224, 224\)"),
@@ -140,10 +143,13 @@ def test_command_explains_several_targets(folder):
 
 
 def test_command_takes_networks_and_layers(folder):
-    more = ["--model", "torchvision.models.resnet18", "--layers", "layer2", "layer4", "--no-scores"]
+    more = ["--model", "tests.models.test_foreign.own_network", "--layers", "layer2", "layer4", "--no-scores"]
     assert explain_pictures([str(folder / "cup.png"), *more, "--output", str(folder / "out")]) == 0
-    assert (folder / "out/cup/GradCAM_stage_layer4.png").exists()
-    assert (folder / "out/cup/RefineCAM(GradCAM_layer2_layer4)_stage_0_product.npy").exists()
+    assert (folder / "out/cup/LayerCAM_stage_layer4.png").exists()
+    assert (folder / "out/cup/RefineCAM(LayerCAM_layer2_layer4)_stage_0_product.npy").exists()
+    torch.save(torchvision.models.resnet18(num_classes=1000).state_dict(), folder / "w.pth")
+    more = ["--model", "torchvision.models.resnet18", "--checkpoint", str(folder / "w.pth"), "--no-scores"]
+    assert explain_pictures([str(folder / "cup.png"), *more, "--output", str(folder / "other")]) == 0
 
 
 def test_layers_are_listed(capsys):

@@ -10,7 +10,6 @@ from refinecam.attribution.capture import LayerRecord, record_layers
 from refinecam.attribution.layers import layers_of, stage_layers
 from refinecam.attribution.layouts import check_layout
 from refinecam.attribution.method import AttributionMethod, name_of, register, upsample
-from refinecam.core.errors import InputError
 from refinecam.core.running import Targets, as_targets, bare
 
 EPSILON = 1e-6
@@ -26,11 +25,6 @@ class CAM(AttributionMethod):
     """
 
     def __init__(self, stage: int | str | nn.Module = -1, layout: str | None = None) -> None:
-        if isinstance(stage, nn.Module) and isinstance(layout, list | tuple):
-            raise InputError(
-                f"stage: {type(self).__name__} takes a layer, and the model when it is called, as in "
-                f"{type(self).__name__}(model.layer4[-1])(model, images, targets)"
-            )
         check_layout(layout)
         self.stage: int | str | nn.Module = stage
         self.layout = layout

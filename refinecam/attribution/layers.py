@@ -82,9 +82,9 @@ def stage_layers(model: nn.Module, image: Tensor | None = None) -> list[str]:
     stages: its blocks are quartered, and the first norm of each quarter's last block is taken, because the image's
     tokens no longer matter behind the last attention.
 
-    A network that says nothing of its stages, such as torchvision's, is probed with one image: a stage is the last
-    layer at each resolution on whose places the class score depends, leaving out the inside of layers that reduce the
-    resolution. Where there is one resolution, its repeated blocks are quartered.
+    A network that says nothing of its stages, such as torchvision's, is probed with two images of noise: a stage is the
+    last layer at each resolution on whose places the class score depends, leaving out the inside of layers that reduce
+    the resolution. Where there is one resolution, its repeated blocks are quartered.
 
     Args:
         model: classifier, images to logits.
@@ -96,14 +96,16 @@ def stage_layers(model: nn.Module, image: Tensor | None = None) -> list[str]:
     check_model(model)
     model = bare(model)
     modules = dict(model.named_modules())
-    children = [(f"{name}.", child) for name, child in model.named_children()]
-    for prefix, inner in [("", model), *(children if len(children) == 1 else [])]:  # a wrapper around the network
-        names = [f"{prefix}{name}" for name in _described_stages(inner)]
-        if names and all(name in modules for name in names):
-            return names
+    inside = [("", model), *((f"{name}.", child) for name, child in model.named_children())]
+    described = [[f"{prefix}{name}" for name in _described_stages(part)] for prefix, part in inside]
+    whole = [names for names in described if names and all(name in modules for name in names)]
+    if described[0] in whole or len(whole) == 1:  # its own, or of the network that it wraps
+        return whole[0]
     known = _PROBED.get(model)
     if known is None or not all(name in modules for name in known):
-        known = _PROBED[model] = probed_stages(model, usual_image(model) if image is None else image[:1])
+        known, certain = probed_stages(model, usual_image(model) if image is None else image[:1])
+        if certain:
+            _PROBED[model] = known
     return list(known)
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from refinecam.core.running import Targets, as_targets, bare
 
 METHODS: dict[str, type["AttributionMethod"]] = {}
 """Every attribution method by its name in configs."""
+HABITS = {"model", "target_layers", "reshape_transform", "base_method"}
+"""Arguments of another library's constructors."""
 UNNAMED = {"stage", "aggregator", "layout", "chunk"}
 """Options that a name leaves out: they have columns of their own, or do not change the map."""
 
@@ -27,6 +29,17 @@ class AttributionMethod(ABC):
 
     stage: int | str | nn.Module | None = None
     aggregator: str | None = None
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Answer what users of other libraries write."""
+        first = args[0] if args else None
+        listed = isinstance(first, list | tuple) and any(isinstance(value, nn.Module) for value in first)
+        if HABITS & options.keys() or listed or (isinstance(first, nn.Module) and len(args) > 1):
+            raise InputError(
+                f"{cls.__name__}: the model goes into the call, and a layer alone or none into the constructor: "
+                "LayerCAM(model.layer4[-1])(model, images, targets), RefineCAM(LayerCAM())(model, images, targets)"
+            )
+        return super().__new__(cls)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

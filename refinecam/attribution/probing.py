@@ -58,8 +58,8 @@ def outputs_of(model: nn.Module, image: Tensor, names: Sequence[str]) -> tuple[d
     except (RuntimeError, AssertionError, ValueError) as error:
         size, reason = "x".join(map(str, image.shape[2:])), str(error).strip().partition("\n")[0]
         raise InputError(
-            f"stage: {type(model).__name__} does not describe its stages, and an image of {size} px does not go "
-            f"through it ({reason:.120}); pass images of its size, or give layers by name, such as {examples(model)}"
+            f"stage: an image of {size} px does not go through {type(model).__name__} ({reason:.120}), by which its "
+            f"stages would be known; pass images of its size, or give layers by name, such as {examples(model)}"
         ) from error
     finally:
         for handle in handles:
@@ -67,8 +67,12 @@ def outputs_of(model: nn.Module, image: Tensor, names: Sequence[str]) -> tuple[d
     return outputs, inputs
 
 
-def probed_stages(model: nn.Module, image: Tensor) -> list[str]:
+def probed_stages(model: nn.Module, image: Tensor) -> tuple[list[str], bool]:
     """The last layer at each resolution, shallow to deep; see :func:`~refinecam.attribution.layers.stage_layers`.
+
+    Returns:
+        The layers' names, and whether gradients showed on which layers the class score depends. A head that starts at
+        0 hands none on.
 
     Raises:
         InputError: if there is none, or the image does not go through the model.
@@ -92,6 +96,8 @@ def probed_stages(model: nn.Module, image: Tensor) -> list[str]:
     groups: dict[int, list[str]] = {}
     for name in [name for name in maps if name in reached] or maps:  # a head that starts at 0 hands no gradient on
         octave = octaves[name] or 0
+        if not octave and tensors[name].shape == image.shape:  # a normalization
+            continue
         parents = [name[: dot.start()] for dot in re.finditer(r"\.", name)]
         if not any(entered.get(p) == octave and (octaves.get(p) or 0) > octave for p in parents):
             groups.setdefault(octave, []).append(name)
@@ -102,13 +108,13 @@ def probed_stages(model: nn.Module, image: Tensor) -> list[str]:
             f"example {examples(model)}"
         )
     if len(groups) == 1:
-        return _quarters(*groups.values())
+        return _quarters(*groups.values()), bool(reached)
     chosen = [names[-1] for _, names in sorted(groups.items())]
     for i, (_, names) in enumerate(sorted(groups.items())):
         others = [name for name in chosen if name != chosen[i]]
         apart = [name for name in names if not any(other.startswith(f"{name}.") for other in others)]
         chosen[i] = apart[-1] if apart else names[-1]
-    return chosen[-STAGES:]
+    return chosen[-STAGES:], bool(reached)
 
 
 def _octave(output: Any, image: Tensor) -> int | None:

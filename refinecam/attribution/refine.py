@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.layers import layers_of, stage_layers
-from refinecam.attribution.method import AttributionMethod, normalize, register
+from refinecam.attribution.method import AttributionMethod, name_of, normalize, register
 from refinecam.core.errors import InputError, check_choice
 
 Aggregator = Literal["product", "geometric_mean", "inverse_exp_mean", "identity"]
@@ -31,31 +31,34 @@ class RefineCAM(AttributionMethod):
     Args:
         cam: any CAM, its own ``stage`` left at the default.
         aggregator: how the stages are joined.
-        stage: the shallowest factor, an index from shallow (0, the default) to deep (-1) or one of the stages' names.
-        layers: names of the layers to use as stages, shallow to deep, for models that do not describe theirs.
+        stage: the shallowest factor, an index from shallow (0, the default) to deep (-1), or one of the stages or its
+            name.
+        layers: layers to use as stages, or their names, shallow to deep.
     """
 
     def __init__(
         self,
         cam: CAM,
         aggregator: Aggregator = "product",
-        stage: int | str = 0,
-        layers: Sequence[str] | None = None,
+        stage: int | str | nn.Module = 0,
+        layers: Sequence[str | nn.Module] | None = None,
     ) -> None:
         if not isinstance(cam, CAM):
-            raise InputError(f"cam: RefineCAM works around a CAM, such as LayerCAM(), got {cam!r}")
+            raise InputError(f"cam: RefineCAM works around a CAM, such as LayerCAM(), got {cam!r:.60}")
         if cam.stage != -1:
             raise InputError(
                 f"cam: leave the stage out of {cam!r}; RefineCAM's own is its shallowest factor: "
                 f"RefineCAM(…, stage={cam.stage!r})"
             )
-        if layers is not None and not (isinstance(layers, list | tuple) and all(isinstance(n, str) for n in layers)):
-            raise InputError(f"layers: expected a list of layers' names, got {layers!r}")
+        if layers is not None and not (
+            isinstance(layers, list | tuple) and all(isinstance(n, str | nn.Module) for n in layers)
+        ):
+            raise InputError(f"layers: expected a list of layers or their names, got {layers!r}")
         if layers is not None and not len(layers) == len(set(layers)) > 0:
             raise InputError(f"layers: expected at least one, each once, got {layers!r}")
         check_choice(get_args(Aggregator), aggregator=aggregator)
         self.cam, self.factors = cam, layers
-        self.stage: int | str = stage
+        self.stage: int | str | nn.Module = stage
         self.aggregator: str = aggregator
 
     def __repr__(self) -> str:
@@ -65,7 +68,7 @@ class RefineCAM(AttributionMethod):
     @property
     def name(self) -> str:
         """Name with the CAM that is refined, and with its layers if they were given."""
-        return f"RefineCAM({', '.join([self.cam.name, *(self.factors or [])])})"
+        return f"RefineCAM({', '.join([self.cam.name, *map(name_of, self.factors or [])])})"
 
     def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Refined map, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
@@ -76,8 +79,8 @@ class RefineCAM(AttributionMethod):
         layers = layers_of(model, self.factors, "layers") if self.factors else stage_layers(model, image)
         if isinstance(self.stage, int) and -len(layers) <= self.stage < len(layers):
             first = self.stage % len(layers)
-        elif self.stage in layers:
-            first = layers.index(str(self.stage))
+        elif not isinstance(self.stage, int) and (name := layers_of(model, [self.stage])[0]) in layers:
+            first = layers.index(name)
         else:
             listed = ", ".join(f"{i} ({name})" for i, name in enumerate(layers))
             raise InputError(f"stage: no stage {self.stage!r} to refine from; there are {listed}")

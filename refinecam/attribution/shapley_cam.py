@@ -10,6 +10,7 @@ from refinecam.attribution.cams import CAM
 from refinecam.attribution.capture import differentiable_forward, gradients_of
 from refinecam.attribution.layouts import to_nchw
 from refinecam.attribution.method import register
+from refinecam.core.errors import InputError
 
 
 @register
@@ -34,7 +35,15 @@ class ShapleyCAM(CAM):
                 product = torch.zeros_like(activation)
                 if gradient.requires_grad:
                     along = (gradient * activation).sum()
-                    (result,) = torch.autograd.grad(along, output, allow_unused=True, retain_graph=True)
+                    try:
+                        (result,) = torch.autograd.grad(along, output, allow_unused=True, retain_graph=True)
+                    except RuntimeError as error:
+                        if "derivative for" not in str(error):
+                            raise
+                        raise InputError(
+                            f"model: ShapleyCAM needs second derivatives, which PyTorch does not have here ({error}); "
+                            "leave it out for this network"
+                        ) from error
                     product = product if result is None else result
                 weight, activation = (
                     to_nchw(model, name, result, image, self.layout)

@@ -81,19 +81,15 @@ def warn_of_bytes(images: Tensor) -> None:
         warn(
             f"images: values up to {images.amax().item():.0f} look like colors from 0 to 255; divide by 255 and "
             "normalize as in the model's training",
-            stacklevel=3,
+            stacklevel=1,  # one place, so that it is said once
         )
 
 
 def warn_of_probabilities(logits: Tensor) -> None:
     """Warn of outputs that are probabilities already."""
-    if (
-        len(logits) > 1
-        and logits.shape[1] > 1
-        and ((logits >= 0).all() & ((logits.float().sum(1) - 1).abs() < 1e-3).all())
-    ):
+    if len(logits) and logits.shape[1] > 1 and ((logits >= 0).all() & ((logits.float().sum(1) - 1).abs() < 1e-3).all()):
         warn(
             "model: it seems to put out probabilities, of which the scores take the softmax once more, and whose "
             "gradients vanish; take its own softmax away, or return their logarithm",
-            stacklevel=3,
+            stacklevel=1,
         )

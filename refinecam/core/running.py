@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,10 @@ def explained_misfit(model: nn.Module, images: Tensor) -> Iterator[None]:
     """
     try:
         yield
-    except AssertionError as error:  # timm's, for images of another size than a transformer's
+    except AssertionError as error:
+        if "match model" not in str(error) and "Wrong image" not in str(error):
+            raise
+        # timm's and torchvision's, for images of another size than a transformer's
         raise InputError(
             f"images: {tuple(images.shape)} does not fit the model: {error}; resize the images, or make the model for "
             "their size, in timm with img_size=… or dynamic_img_size=True"
@@ -122,15 +126,17 @@ def as_targets(model: nn.Module, images: Tensor, targets: Targets) -> Tensor:
     Raises:
         InputError: if images or targets do not fit.
     """
-    check_input(images, targets if isinstance(targets, Tensor) else None)
+    check_input(images, None)
     warn_of_bytes(images)
     if targets is None:
         with eval_mode(model), torch.no_grad():
             classes = torch.zeros(len(images), dtype=torch.int64, device=images.device)
             parts = zip(*(values.split(default_chunk(images)) for values in (images, classes)), strict=True)
             return torch.cat([first_logits(model, *part).argmax(1) for part in parts]) if len(images) else classes
-    if isinstance(targets, int) and not isinstance(targets, bool):
-        return torch.full((len(images),), targets, device=images.device)
+    if isinstance(targets, Integral) and not isinstance(targets, bool):
+        return torch.full((len(images),), int(targets), device=images.device)
+    if isinstance(targets, Tensor) and targets.ndim == 0 and targets.dtype == torch.int64:
+        return targets.expand(len(images)).to(images.device)
     if isinstance(targets, list | tuple | np.ndarray):
         try:
             targets = torch.as_tensor(np.asarray(targets))

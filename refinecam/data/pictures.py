@@ -14,14 +14,20 @@ from PIL import Image, ImageOps
 from refinecam.core.errors import InputError
 
 EXTENSIONS = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
+"""Exif's tag, and its values for pictures that lie on their side."""
 Used = TypeVar("Used")
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, StructError, zlib.error, Image.DecompressionBombError)
 """What Pillow raises for what is no whole image."""
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted; not what systems and programs hide."""
-    visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+def pictures_in(folder: Path, below: bool = True) -> list[Path]:
+    """The image files in a folder and below it, sorted; not what systems and programs hide."""
+    visible = (
+        p
+        for p in folder.glob("**/*" if below else "*")
+        if not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )
     return sorted(path for path in visible if path.suffix.lower() in EXTENSIONS and path.is_file())
 
 
@@ -45,13 +51,33 @@ def open_rgb(path: str | Path, argument: str, remedy: str) -> Image.Image:
     return _opened(path, argument, remedy, to_rgb)
 
 
-def open_gray(path: str | Path, argument: str, remedy: str) -> NDArray[np.float64]:
-    """The values of an image file, in gray where it has colors, scaled to [0, 1], shape (H, W).
+def read_mask(path: str | Path, argument: str, remedy: str) -> NDArray[np.bool_]:
+    """Which pixels an image file marks, shape (H, W).
+
+    Marked is what has an index of a palette other than 0, 1 where there is nothing but 0 and 1, or at least half of the
+    brightest value that the file's type can hold.
 
     Raises:
         InputError: as :func:`read_rgb`.
     """
-    return _opened(path, argument, remedy, lambda image: _scaled(image if _is_deep(image) else image.convert("L")))
+    return _opened(path, argument, remedy, _marked)
+
+
+def _marked(image: Image.Image) -> NDArray[np.bool_]:
+    if _is_deep(image):
+        return _scaled(image) >= 0.5
+    values = np.asarray(image if image.mode in ("P", "1") else image.convert("L"))
+    return values > 0 if image.mode == "P" or values.max(initial=0) <= 1 else values >= 128
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Width and height by a file's head, turned as the camera noted; None if it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ORIENTATION, 1) in TURNED
+            return image.size[::-1] if turned else image.size
+    except BROKEN:
+        return None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

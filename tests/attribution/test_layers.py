@@ -46,7 +46,9 @@ class NoMap(torch.nn.Module):
 def test_model_without_maps(images, targets):
     with pytest.raises(ValueError, match="NoMap does not describe its stages, and none of its layers puts out a map"):
         GradCAM()(NoMap(), images, targets)
-    with pytest.raises(ValueError, match=r"an image of 224x224 px does not go through it .* pass images of its size"):
+    with pytest.raises(
+        ValueError, match=r"an image of 224x224 px does not go through NoMap .* pass images of its size"
+    ):
         stages(NoMap())
 
 
@@ -237,6 +239,37 @@ def test_stages_of_torchvision_are_those_of_timm(backbones, batch):
     torch.testing.assert_close(cam(network, batch, TARGETS), cam(backbones["resnet18"], batch, TARGETS))
 
 
+def test_network_behind_a_normalization_has_its_own_stages(backbones, batch):
+    network = backbones["swin_tiny_patch4_window7_224"]
+    behind = torch.nn.Sequential(torch.nn.Identity(), network)
+    assert stage_layers(behind) == [f"1.{name}" for name in stage_layers(network)]
+    normalized = torch.nn.Sequential(torchvision.transforms.Normalize([0.5] * 3, [0.2] * 3), NoDescription(network))
+    assert len(stage_layers(normalized, batch)) == 4
+    assert "0" not in stage_layers(normalized, batch)
+
+
+class NoDescription(torch.nn.Module):
+    """One level more than is looked through."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.inner = torch.nn.Sequential(network)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_stages_are_not_remembered_from_a_head_that_starts_at_0():
+    network = torchvision.models.vit_b_32(num_classes=6).eval()
+    image = torch.rand(1, 3, 224, 224)
+    before = stage_layers(network, image)
+    torch.nn.init.normal_(network.heads[0].weight)
+    after = stage_layers(network, image)
+    assert before[-1] == "encoder.layers.encoder_layer_11"
+    assert after[-1] == "encoder.layers.encoder_layer_11.ln_1"
+    assert GradCAM()(network, image, 3).max() == 1
+
+
 class Wrapper(torch.nn.Module):
     def __init__(self, network):
         super().__init__()
@@ -261,5 +294,16 @@ def test_layer_by_its_name_in_a_wrapper_or_as_a_module(backbones, batch):
     assert GradCAM(network.layer3).title == "GradCAM, stage Sequential"
     with pytest.raises(ValueError, match="stage: the Linear given is not a layer of the model"):
         GradCAM(torch.nn.Linear(1, 1))(network, batch, TARGETS)
-    with pytest.raises(ValueError, match=r"GradCAM\(model.layer4\[-1\]\)\(model, images, targets\)"):
-        GradCAM(network, [network.layer4[-1]])
+    for made in (
+        lambda: GradCAM(network, [network.layer4[-1]]),
+        lambda: GradCAM([network.layer4[-1]]),
+        lambda: GradCAM(model=network, target_layers=[network.layer4]),
+        lambda: RefineCAM(network, [network.layer3, network.layer4], base_method=LayerCAM),
+    ):
+        with pytest.raises(ValueError, match=r"CAM: the model goes into the call, .* LayerCAM\(model.layer4\[-1\]\)"):
+            made()
+    layers = [network.layer3, network.layer4]
+    refined = RefineCAM(GradCAM(), layers=layers)
+    expected = RefineCAM(GradCAM(), layers=["layer3", "layer4"])(network, batch, TARGETS)
+    torch.testing.assert_close(refined(network, batch, TARGETS), expected)
+    torch.testing.assert_close(RefineCAM(GradCAM(), stage=network.layer3)(network, batch, TARGETS), expected)

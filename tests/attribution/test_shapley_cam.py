@@ -8,6 +8,7 @@ from torch.autograd.functional import hvp
 
 from refinecam.attribution import GradCAM, RefineCAM, ShapleyCAM
 from refinecam.attribution.method import normalize
+from refinecam.core.errors import InputError
 from tests.attribution.oracle import STAGES, TARGETS, by_oracle
 from tests.conftest import SIZE
 
@@ -101,3 +102,13 @@ def test_is_grad_cam_where_the_network_is_piecewise_linear(name, same, backbones
     arguments = (backbones[name], batch, torch.tensor(TARGETS[:2]))
     difference = (RefineCAM(ShapleyCAM())(*arguments) - RefineCAM(GradCAM())(*arguments)).abs().max()
     assert difference < 1e-5 if same else difference > 1e-3
+
+
+def test_activation_without_a_second_derivative_is_named(images, targets):
+    network = torch.nn.Sequential(
+        *(torch.nn.Conv2d(3, 6, 3), torch.nn.Hardsigmoid(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    )
+    with pytest.raises(
+        InputError, match="model: ShapleyCAM needs second derivatives"
+    ):
+        ShapleyCAM("0")(network, images, targets)

@@ -1,5 +1,7 @@
 """Weights of timm and torchvision as their users save them, a network of one's own, a real ImageNet network."""
 
+import argparse
+
 import pytest
 import timm
 import torch
@@ -36,7 +38,7 @@ def test_torchvisions_weights_give_torchvisions_logits(theirs, timms, tmp_path):
     torch.testing.assert_close(logits(loaded), logits(network), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("save", ["pth", "safetensors", "state_dict", "model", "prefix", "ema"])
+@pytest.mark.parametrize("save", ["pth", "safetensors", "state_dict", "model", "prefix", "ema", "options"])
 def test_state_dicts_are_taken_however_they_were_saved(save, tmp_path):
     network = timm.create_model("mobilenetv3_small_050", num_classes=5)
     state = network.state_dict()
@@ -46,6 +48,7 @@ def test_state_dicts_are_taken_however_they_were_saved(save, tmp_path):
         "state_dict": {"state_dict": state, "epoch": 3},
         "model": {"model": state, "optimizer": {}},
         "prefix": {f"module.net.{name}": value for name, value in state.items()},
+        "options": {"model": state, "args": argparse.Namespace(lr=0.1), "epoch": 1},
         "ema": {"state_dict": {}, "state_dict_ema": state},
     }
     save_file(state, path) if save == "safetensors" else torch.save(contents[save], path)
@@ -67,10 +70,19 @@ def test_weights_of_another_network(backbone, message, tmp_path):
         load_network(tmp_path / "w.pth", backbone)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {}, {"a": 1}, {"state_dict": {"a": 1}}, {"bias": torch.zeros(3)}])
+def test_weights_in_an_order_that_is_not_known_are_refused(tmp_path):
+    """timm lists a block's shortcut last, torchvision first: matched by order, the logits would be wrong."""
+    torch.save(torchvision.models.regnet_y_400mf(num_classes=4).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(InputError, match="does not fit 'regnety_004': its names are others"):
+        load_network(tmp_path / "w.pth", "regnety_004")
+
+
+@pytest.mark.parametrize(
+    "content", [{"weight": torch.zeros(2, 2)}, [1, 2], {}, {"a": 1}, {"state_dict": {"a": 1}}, {"bias": torch.zeros(3)}]
+)
 def test_file_without_weights(content, tmp_path):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(InputError, match=r"is no state dict|has no layer with weights"):
+    with pytest.raises(InputError, match=r"is no state dict|has no layer with weights|does not fit"):
         load_network(tmp_path / "w.pth", "resnet18")
 
 
@@ -80,7 +92,14 @@ def test_pickled_network_is_not_executed(tmp_path):
         load_network(tmp_path / "w.pth", "resnet18")
 
 
+def small_network():
+    """With as many classes as ImageNet."""
+    torch.manual_seed(0)
+    return timm.create_model("regnetx_002")
+
+
 def own_network():
+    torch.manual_seed(0)
     return torchvision.models.resnet18(num_classes=3)
 
 
@@ -97,6 +116,7 @@ def test_network_by_name():
         (f"{__name__}.nothing", "cannot be imported .* package.module.function"),
         ("no_such_package.network", "cannot be imported"),
         ("network", "gives NoneType; expected package.module.function"),
+        ("torchvision.models.resnet18", "weights of torchvision.models.resnet18 could not be fetched"),
         (f"{__name__}.class_count", "gives int; expected"),
         (f"{__name__}.needs_more", "failed .* give it a function without arguments"),
     ):

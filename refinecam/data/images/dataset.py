@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, default_collate
 
 from refinecam.core.errors import InputError
 from refinecam.data.images.listing import Picture
-from refinecam.data.pictures import EXTENSIONS, open_gray, open_rgb
+from refinecam.data.pictures import EXTENSIONS, open_rgb, read_mask, size_of
 from refinecam.data.transforms import JointTransform
 
 RESAMPLING = {
@@ -22,8 +22,6 @@ RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-HALF = 0.5
-"""From this value on a mask marks the object."""
 REMEDY = "remove or replace the file, or skip such files (on_error skip)"
 
 
@@ -62,7 +60,7 @@ class Pictures(Dataset):
             image = open_rgb(picture.file, "root", REMEDY)
             sample: dict[str, Any] = {"image": image_tensor(image, self.transform, self.crop)}
             if self.masks is not None:
-                mask = mask_of(self.masks[place], image.size)
+                mask = Image.fromarray(read_mask(self.masks[place], "masks", REMEDY).astype(np.uint8) * 255)
                 shaped = placed(mask, self.transform, self.crop, Image.Resampling.NEAREST)
                 sample["mask"] = torch.from_numpy(np.array(shaped)).ge(128).float()[None]
         except InputError as error:
@@ -107,27 +105,11 @@ def cut_of(size: tuple[int, int], transform: JointTransform) -> tuple[int, int, 
     return left, top, left + round(2 * half), top + round(2 * half)
 
 
-def mask_of(path: Path, size: tuple[int, int]) -> Image.Image:
-    """A mask of a picture's size, 0 and 255.
-
-    Raises:
-        InputError: if it cannot be read, or has another size.
-    """
-    values = open_gray(path, "masks", REMEDY)
-    if values.shape[::-1] != size:
-        raise InputError(
-            f"masks: {path} has {values.shape[1]}x{values.shape[0]} pixels, its picture {size[0]}x{size[1]}"
-        )
-    high = values.max(initial=0)
-    threshold = HALF if high > HALF else 0  # masks of 0 and 1 in eight bits are 0 and 1/255
-    return Image.fromarray(np.where(values > threshold, 255, 0).astype(np.uint8))
-
-
 def find_masks(pictures: Sequence[Picture], root: Path, masks: Path) -> list[Path]:
     """The mask of each picture.
 
     Raises:
-        InputError: naming the first that is not there.
+        InputError: naming the first that is not there, or has another size than its picture.
     """
     if not masks.is_dir():
         raise InputError(f"masks: there is no folder {masks}")
@@ -139,7 +121,12 @@ def find_masks(pictures: Sequence[Picture], root: Path, masks: Path) -> list[Pat
             f"masks: {len(missing)} of {len(wanted)} pictures have none, the first is {missing[0]}.png; masks have "
             "the names and folders of the pictures"
         )
-    return [known[path] for path in wanted]
+    found = [known[path] for path in wanted]
+    for picture, mask in zip(pictures, found, strict=True):
+        own, other = size_of(picture.file), size_of(mask)
+        if own and other and own != other:
+            raise InputError(f"masks: {mask} has {other[0]}x{other[1]} pixels, its picture {own[0]}x{own[1]}")
+    return found
 
 
 def _shown(name: str) -> str:

@@ -56,13 +56,18 @@ def list_pictures(root: str | Path, labels: str | Path | None = None) -> Listing
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"root: there is no folder {root}; name one with a folder of pictures for each class")
-    table = Path(labels) if labels is not None else _table_of(root)
+    if labels is not None:
+        return _of_table(root, Path(labels))
+    table = _ground_truth_of(root)
     if table is not None:
         return _of_table(root, table)
     for folder in (*(root / split for split in SPLITS), root):
         if known := _class_folders(folder):
             break
     else:
+        tables = sorted(root.glob("*.csv"))
+        if len(tables) == 1:
+            return _of_table(root, tables[0])
         raise InputError(
             f"root: {root} has no folders with pictures; expected {root}/CLASS/*.jpg, or a table of labels (labels)"
         )
@@ -110,13 +115,10 @@ def _class_folders(root: Path) -> dict[str, list[Path]]:
     return {name: files for name, files in known.items() if files}
 
 
-def _table_of(root: Path) -> Path | None:
-    """The table of labels that lies in the folder itself."""
-    for candidate in (root / NUMBERED, root / DEVKIT / NUMBERED):
-        if candidate.is_file():
-            return candidate
-    tables = sorted(root.glob("*.csv"))
-    return tables[0] if len(tables) == 1 else None
+def _ground_truth_of(root: Path) -> Path | None:
+    """ImageNet's own table of labels, where the pictures lie in the folder itself."""
+    tables = [path for path in (root / NUMBERED, root / DEVKIT / NUMBERED) if path.is_file()]
+    return tables[0] if tables and pictures_in(root, below=False) else None
 
 
 def _of_table(root: Path, table: Path) -> Listing:
@@ -146,7 +148,7 @@ def _of_table(root: Path, table: Path) -> Listing:
 
 def _in_order(root: Path, table: Path, labels: Sequence[str]) -> Listing:
     """Pictures in the order of their names with a label each."""
-    files = pictures_in(root)
+    files = pictures_in(root, below=False)
     if len(files) != len(labels):
         raise InputError(f"labels: {table} has {len(labels)} labels for {len(files)} pictures in {root}")
     if table.name == NUMBERED:
@@ -182,7 +184,7 @@ def _listing(root: Path, files: Sequence[tuple[Path, str]], names: Sequence[str]
             raise InputError(f"{argument} has {strange[0]}, which is none of ImageNet's 1000 classes; leave it out")
         numbers = {name: list(known).index(name) for name in names}
         classes = tuple(known.values())
-    elif all(name.isdecimal() for name in names):
+    elif argument.startswith("labels") and all(name.isdecimal() for name in names):
         numbers, classes = {name: int(name) for name in names}, ()
     else:
         numbers = {name: number for number, name in enumerate(names)}

@@ -1,5 +1,7 @@
 """LightningDataModule of pictures in a folder."""
 
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -68,19 +70,21 @@ class ImagesDataModule(DataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)
         check_counts({"image_size": image_size, "subset": subset}, batch_size=batch_size)
         check_not_negative(seed=seed, num_workers=num_workers)
         check_range(0.01, 1, **({} if crop_pct is None else {"crop_pct": crop_pct}))
         check_choice(("skip", "stop"), on_error=on_error)
         check_choice((None, *RESAMPLING), interpolation=interpolation)
-        own = JointTransform.for_backbone(backbone, image_size)
+        config = data_config(backbone) | ({} if crop_pct is None else {"crop_pct": crop_pct})
+        own = JointTransform.of_config(config, image_size)
         given = {"mean": mean, "std": std, "interpolation": interpolation}
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        changed["canvas"] = int(own.image_size / (crop_pct or data_config(backbone)["crop_pct"]))  # as timm rounds
         self.transform = replace(own, **changed)
         self.listing = list_pictures(root, labels)
         self.pictures = choose(self.listing, subset, stratified, seed)
         self.classes = self.listing.classes
+        self.least_classes = 1 + max(picture.label for picture in self.pictures)
         self.dataset = Pictures(
             self.pictures, self.transform, self.listing.root, Path(masks) if masks else None, crop, on_error
         )
@@ -91,6 +95,15 @@ class ImagesDataModule(DataModule):
         """What the images are, for tables."""
         drawn = f"{len(self.pictures)} of " if self.subset else ""
         return f"{drawn}{len(self.listing.pictures)} pictures in {self.listing.root}"
+
+    def identity(self) -> dict[str, Any]:
+        """Besides its arguments the files' names, sizes and labels."""
+        digest = hashlib.blake2b(digest_size=16)
+        for picture in self.pictures:
+            name = picture.file.relative_to(self.listing.root)
+            size = picture.file.stat().st_size if picture.file.is_file() else 0
+            digest.update(os.fsencode(f"{name} {picture.label} {size}\n"))
+        return {**super().identity(), "files": digest.hexdigest()}
 
     def describe(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """The files' names."""

@@ -51,14 +51,18 @@ def test_transform_can_be_another(root):
     torch.testing.assert_close(whole, (torch.from_numpy(resized) / 255 - 0.5) / 0.25)
 
 
-@pytest.mark.parametrize("white", [255, 1, 65535])
+@pytest.mark.parametrize("white", [255, 1, 65535, "palette"])
 def test_masks_go_with_their_pictures(white, root, tmp_path):
-    kind = np.uint16 if white > 255 else np.uint8
+    kind = np.uint16 if white == 65535 else np.uint8
     for file in root.glob("*/*"):
         path = tmp_path / "masks" / file.parent.name / file.name
         path.parent.mkdir(parents=True)
         red = np.array(Image.open(file))[..., 0] > 128
-        Image.fromarray(red.astype(kind) * kind(white)).save(path)
+        mask = Image.fromarray(red.astype(kind) * kind(7 if white == "palette" else white))
+        if white == "palette":
+            mask = mask.convert("P")
+            mask.putpalette([0, 0, 0] * 7 + [30, 0, 0] * 249)
+        mask.save(path)
     batch = batch_of(root, masks=str(tmp_path / "masks"), mean=(0, 0, 0), std=(1, 1, 1), interpolation="nearest")
     assert batch["mask"].shape == (2, 1, 224, 224)
     assert torch.equal(batch["mask"], (batch["image"][:, :1] > 128.5 / 255).float())
@@ -75,7 +79,8 @@ def test_masks_that_do_not_fit(root, tmp_path):
     (masks / "dog").mkdir()
     Image.new("L", (400, 462)).save(masks / "dog/1.png")
     with pytest.raises(InputError, match=r"masks: .*cat/0.png has 10x10 pixels, its picture 300x260"):
-        batch_of(root, masks=str(masks), on_error="stop")
+        batch_of(root, masks=str(masks))
+    (masks / "cat/0.png").write_bytes(b"broken")
     batch = batch_of(root, masks=str(masks))
     assert batch["file"] == ["dog/1.png"]
     assert batch["skipped"][0]["file"] == "cat/0.png"
