@@ -125,17 +125,19 @@ class EvaluateCLI(_CLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the folder for the results."""
         parser.add_argument("--output", type=str, default="runs/evaluation", help="folder for tables, figure and logs")
+        parser.add_argument("--overwrite", type=bool, default=False, help="replace another evaluation in this folder")
         parser.link_arguments("output", "model.output")
+        parser.link_arguments("overwrite", "model.overwrite")
 
     def before_instantiate_classes(self) -> None:
         """The data follow the model, which its checkpoint knows."""
         model = self.config.model
         known = {name: model[name] for name in OF_THE_MODEL}
-        if model.checkpoint:
+        if model.checkpoint and not model.network:
             weights = read_weights(model.checkpoint, **known)
             known = {"backbone": weights.backbone, "image_size": weights.image_size}
-        if known["backbone"]:
-            self.data_follow(**known)
+        given = ("backbone", "image_size") if known["backbone"] else ("image_size",)
+        self.data_follow(**{name: known[name] for name in given if name == "backbone" or known[name] is not None})
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Log to TensorBoard in the output folder, and show the time that is left, unless the config says otherwise."""
@@ -220,7 +222,10 @@ def check_resumed(path: str, backbone: str, data: DataModule) -> None:
 def evaluate(args: Sequence[str] | None = None) -> None:
     """Score a classifier and attribution methods on a test set."""
     cli = build(EvaluateCLI, Evaluator, args, inference_mode=False)
-    cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+    try:
+        cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+    finally:
+        cli.model.results.close()
     if cli.trainer.is_global_zero:
         if not cli.model.written:
             unread = [entry["reason"] for entry in cli.model.unread]

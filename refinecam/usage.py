@@ -52,9 +52,10 @@ def show_help(description: str, model: type, args: Sequence[str]) -> None:
     parser.add_argument("--config", help="YAML file with any of these options; the command line has the last word")
     if "output" in inspect.signature(model).parameters:
         parser.add_argument("--output", default="runs/evaluation", help="folder for tables, figure and logs")
+        parser.add_argument("--overwrite", default=False, help="true replaces another evaluation in this folder")
     else:
         parser.add_argument("--ckpt_path", help="checkpoint of a training to go on with")
-    hidden = {"output", "num_classes"}
+    hidden = {"output", "overwrite", "num_classes"}
     parser.add_class_arguments(model, "model", skip=hidden & set(inspect.signature(model).parameters))
     kind = class_of(named)
     parser.add_class_arguments(kind, "data", skip=set(OF_THE_MODEL) & set(inspect.signature(kind).parameters))

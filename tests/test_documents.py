@@ -104,6 +104,7 @@ def test_backbone_of_ones_own_is_trained_and_evaluated(tmp_path, monkeypatch):
     data = ("--data.test_size", "4", "--data.batch_size", "4", "--data.num_workers", "0")
     options = ("--model.backbone", "little_net", "--model.image_size", "64", "--model.pretrained", "false")
     sizes = ("--data.train_size", "8", "--data.val_size", "4", "--trainer.max_epochs", "1")
+    monkeypatch.chdir(tmp_path)  # without a logger the config is written where one is
     train([*options, *data, *sizes, *small, "--checkpoint.dirpath", str(tmp_path / "weights")])
     methods = ("--model.checkpoint", str(tmp_path / "weights/best.ckpt"), "--model.methods", "RefineCAM(LayerCAM)")
     evaluate([*methods, *data, *small, "--model.only_correct", "false", "--output", str(tmp_path / "out")])

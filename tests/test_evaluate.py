@@ -70,7 +70,7 @@ def test_the_classifier_alone(trained, tmp_path, capsys):
     args = ["--config", str(ROOT / "configs/evaluate/shapes-accuracy.yaml"), *DATA, "--trainer.enable_progress_bar"]
     args += ["false", "--trainer.accelerator", "cpu", "--model.checkpoint", str(trained / "weights/best.ckpt")]
     evaluate([*args, "--data.test_size", "60", "--data.batch_size", "15", "--output", str(tmp_path)])
-    names = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    names = {path.name for path in tmp_path.iterdir() if path.is_file() and path.name[0] != "."}
     assert names == {"predictions.parquet", "accuracy.csv", "accuracy.md", "evaluation.json"}
     printed = capsys.readouterr().out
     assert "| size | 20-25 px |" in " ".join(printed.split())

@@ -15,6 +15,10 @@ STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)
 """Splits that each of Lightning's stages needs."""
 
 
+UNIMPORTANT = {"batch_size", "num_workers", "train_size", "val_size", "val_share", "curriculum", "augment", "download"}
+"""Arguments of data modules that do not change the test images."""
+
+
 class OwnScores(NamedTuple):
     """What a data set's own scorer has to say of one method and one batch.
 
@@ -67,6 +71,7 @@ class DataModule(L.LightningDataModule):
         classes: names of the classes; empty where not known.
         transform: of its images; None where not known.
         normalized: whether the images are normalized as their backbone's; otherwise their colors are in [0, 1].
+        least_classes: that a network must have for the labels.
         expected_of_controls: for each control the accuracy to expect: ``"chance"`` or ``"same"``.
         least_accuracy: of all images and of the smallest band, of a network that is worth explaining.
     """
@@ -74,6 +79,7 @@ class DataModule(L.LightningDataModule):
     classes: Sequence[str] = ()
     transform: JointTransform | None = None
     normalized: bool = True
+    least_classes: int = 0
     expected_of_controls: Mapping[str, str] = {}
     least_accuracy: tuple[float, float] | None = None
 
@@ -81,6 +87,11 @@ class DataModule(L.LightningDataModule):
     def title(self) -> str:
         """What the images are, for tables."""
         return type(self).__name__
+
+    def identity(self) -> dict[str, Any]:
+        """What decides which test images there are: the class, its arguments and the number of images."""
+        values = {name: str(value) for name, value in self.hparams.items() if name not in UNIMPORTANT}
+        return {"class": f"{type(self).__module__}.{type(self).__qualname__}", **values}
 
     def describe(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Further columns of the table of predictions, for example ``band``, each with a value an image."""
@@ -115,6 +126,9 @@ class _Unknown(DataModule):
     @property
     def title(self) -> str:
         return type(self.data).__name__ if self.data is not None else "images"
+
+    def identity(self) -> dict[str, Any]:
+        return {} if self.data is None else DataModule.identity(self.data)  # type: ignore[arg-type]
 
 
 def data_of(trainer: L.Trainer) -> DataModule:

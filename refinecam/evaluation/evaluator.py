@@ -1,6 +1,6 @@
 """The LightningModule that scores attribution methods over a test set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +12,16 @@ from torch.utils.data import DistributedSampler
 
 from refinecam.attribution import parse_methods
 from refinecam.core.errors import InputError, check_counts, check_not_negative
+from refinecam.core.running import first_logits
 from refinecam.data import OwnScorer, data_of
 from refinecam.evaluation.accuracy import prediction_rows
+from refinecam.evaluation.identity import versions, weights_digest
 from refinecam.evaluation.report import report
-from refinecam.evaluation.table import Results
+from refinecam.evaluation.store import Results
+from refinecam.evaluation.table import KEYS
 from refinecam.metrics import SCORES, MapEvaluation, PerImageMean, parse_scores
 from refinecam.models import build_network, check_colors, create_backbone, read_weights
-from refinecam.models.checkpoints import SHIPPED
+from refinecam.models.checkpoints import SHIPPED, load_into
 from refinecam.models.foreign import IMAGENET, network_by_name
 
 
@@ -34,7 +37,8 @@ class Evaluator(L.LightningModule):
         checkpoint: weights written by train.py, or a shipped name such as ``shapes-resnet18``; null for the ImageNet
             weights of ``backbone``, which must then be named. A state dict of timm's or torchvision's network of this
             ``backbone`` works, too.
-        network: a network of your own, ``package.module.function`` that returns it; instead of the two.
+        network: a network of your own instead of a backbone, ``package.module.function`` that returns it;
+            ``checkpoint`` may be a state dict of it.
         methods: attribution methods as one writes them in Python, separated by commas or as a list: ``GradCAM``,
             ``LayerCAM(stage=0)``, ``RefineCAM(LayerCAM)``, ``RandomCAM``. With none, the classifier alone is evaluated.
         scores: scores, likewise, with their options: ``arcc, road(percentiles=(10, 50))``; null for all that the data
@@ -43,7 +47,9 @@ class Evaluator(L.LightningModule):
             ``road``. ``insertion`` and ``deletion`` cost more than all others together and come only by name.
         target: class to explain: the true ``label`` or the ``predicted`` one.
         only_correct: score only images that are classified correctly; the others are counted as skipped.
-        output: folder for tables, summary and figure.
+        output: folder for tables, summary and figure. The same evaluation goes on with what is there, also with methods
+            or scores added.
+        overwrite: replace another evaluation in this folder.
         image_size: side of the images, where not the checkpoint's or the backbone's own.
         seed: seed of what scores draw: ROAD's noise, and the order among equal pixels.
         chunk: images that go through the network at once for a score; null for what suits the device.
@@ -64,6 +70,7 @@ class Evaluator(L.LightningModule):
         chunk: int | None = None,
         figure_images: int = 6,
         network: str | None = None,
+        overwrite: bool = False,
     ) -> None:
         super().__init__()
         self.methods = parse_methods(methods)
@@ -73,15 +80,17 @@ class Evaluator(L.LightningModule):
         check_counts({"chunk": chunk})
         check_not_negative(seed=seed, figure_images=figure_images)
         self.target, self.only_correct, self.figure_images = target, only_correct, figure_images
-        self.seed, self.chunk = seed, chunk
+        self.seed, self.chunk, self.overwrite = seed, chunk, overwrite
         self.results = Results(output)
         self.checkpoint: Path | None = None
         self.normalize: bool | None = None
         if network is not None:
-            if checkpoint is not None or backbone is not None:
-                raise InputError(f"network: {network} has its weights; leave out checkpoint and backbone")
+            if backbone is not None:
+                raise InputError(f"network: {network} and backbone {backbone} are two networks; leave one out")
             self.name, self.image_size = network, image_size
-            self.network = network_by_name(network)
+            self.network = network_by_name(network, pretrained=checkpoint is None)
+            if checkpoint is not None:
+                load_into(self.network, checkpoint, network)
         elif checkpoint is not None:
             weights = read_weights(checkpoint, backbone, image_size)
             self.checkpoint, self.normalize = weights.path, weights.normalize
@@ -109,12 +118,6 @@ class Evaluator(L.LightningModule):
         """Refuse, before anything is written, what would fail later: other classes or colors, no gradients."""
         if self.methods and getattr(self.trainer.test_loop, "inference_mode", False):
             raise InputError("trainer: maps need gradients; use Trainer(inference_mode=False)")
-        classes, known = data_of(self.trainer).classes, getattr(self.network, "num_classes", None)
-        if classes and known is not None and len(classes) != known:
-            raise InputError(
-                f"checkpoint: the network has {known} classes, the data have {len(classes)}; "
-                "use one that was trained on these data"
-            )
         if self.normalize is not None:
             check_colors("checkpoint", self.checkpoint, self.normalize, data_of(self.trainer).normalized)
 
@@ -136,54 +139,83 @@ class Evaluator(L.LightningModule):
         self.metrics, self.own, self.kept, self.unread = nn.ModuleList(), None, 0, []
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Classify, explain and score one batch, and write its rows."""
+        """Classify, explain and score what earlier runs have not, and write its rows."""
         self.unread += batch.get("skipped", [])
         if "image" not in batch:  # no file of it could be read
             return
         if not self.metrics:
             self._start(batch)
-        part = f"rank{self.trainer.global_rank:03d}-{batch_idx:06d}"
+            self._check_classes(batch["image"])
+        indices = batch["index"].tolist()
+        titles = [metric.title for metric in _scores(self.metrics[0])]
+        earlier = [[self.earlier.row(index, _key(method), titles) for index in indices] for method in self.methods]
+        if self._is_done(indices, earlier):
+            for of_method, found in zip(self.metrics, earlier, strict=False):
+                _feed(of_method, found)
+            return
         batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         logits = self.network(batch["image"])
         predicted = logits.argmax(1)
-        outside = batch["label"][(batch["label"] < 0) | (batch["label"] >= logits.shape[1])]
-        if len(outside):
-            raise InputError(
-                f"data: label {outside[0].item()} is not one of the network's {logits.shape[1]} classes; "
-                "use a network that was trained on these data"
-            )
         targets = batch["label"] if self.target == "label" else predicted
         keep = (predicted == batch["label"]) | (not self.only_correct)
+        shown = self._shown(indices, keep)
         confidence = logits.float().softmax(1).gather(1, targets[:, None]).squeeze(1)
         controls = {name: self.network(images).argmax(1) for name, images in batch.get("controls", {}).items()}
-        described = data_of(self.trainer).describe(batch)
-        self.results.add("predictions", part, prediction_rows(batch, predicted, controls, described))
         rows, own_rows, maps = [], [], {}
         if self.own is not None:
             self.own.start(self.network, batch)
         known = {"label": batch["label"], "predicted": predicted, "target": targets, "skipped": ~keep}
-        for number, (method, of_method) in enumerate(zip(self.methods, self.metrics, strict=False)):
+        for number, (method, of_method, found) in enumerate(zip(self.methods, self.metrics, earlier, strict=False)):
             self._show(f"{number} of {len(self.methods)} methods: {method.title}")
-            metrics = _scores(of_method)
-            columns = dict(known)
-            if self.own is not None:
+            missing = torch.tensor([row is None for row in found], device=self.device)
+            columns, asked = dict(known), missing | shown
+            if self.own is not None and asked.any():
                 own = self.own.score(method, targets)
-                indices = batch["index"].tolist()
-                own_rows += [{**_named(method, i), **row} for i, row in zip(indices, own.rows, strict=True)]
+                own_rows += [
+                    {**_named(method, i), **row} for i, row, new in zip(indices, own.rows, missing, strict=True) if new
+                ]
                 maps[method.title] = own.maps
                 columns |= own.columns
-            elif keep.any():
-                maps[method.title] = _spread(method(self.network, batch["image"][keep], targets[keep]), keep)
-            columns |= self._score(method, metrics, batch, targets, confidence, keep, maps.get(method.title))
+            elif (asked & keep).any():
+                asked = asked & keep
+                maps[method.title] = _spread(method(self.network, batch["image"][asked], targets[asked]), asked)
+            scored = keep & missing
+            columns |= self._score(method, _scores(of_method), batch, targets, confidence, scored, maps)
             values = {name: column.tolist() for name, column in columns.items()}
-            rows += [
+            new_rows = [
                 {**_named(method, index), **{name: column[i] for name, column in values.items()}}
-                for i, index in enumerate(batch["index"].tolist())
+                for i, index in enumerate(indices)
             ]
-        self.results.add("per_image", part, rows)
+            rows += [row for row, new in zip(new_rows, missing, strict=True) if new]
+            _feed(of_method, [old or new for old, new in zip(found, new_rows, strict=True)])
+        part = f"rank{self.trainer.global_rank:03d}-{batch_idx:06d}"
+        described = data_of(self.trainer).describe(batch)
+        self.results.add("predictions", part, prediction_rows(batch, predicted, controls, described))
         if self.own is not None:
             self.results.add(self.own.table, part, own_rows)
-        self._keep_maps(batch, keep, maps)
+        self.results.add("per_image", part, rows)  # the last, so that the others are there where it is
+        self._keep_maps(batch, shown, maps)
+
+    def _is_done(self, indices: Sequence[int], earlier: Sequence[Sequence[dict[str, Any] | None]]) -> bool:
+        """Whether earlier runs have all of a batch: predictions, rows, and maps for the figure."""
+        if not set(indices) <= self.earlier.predicted or any(row is None for found in earlier for row in found):
+            return False
+        if not earlier:
+            return True
+        keep = torch.tensor([not row["skipped"] for row in earlier[0] if row is not None])
+        kept = self.kept
+        done = not self._shown(indices, keep).any()
+        self.kept = self.kept if done else kept
+        return done
+
+    def _shown(self, indices: Sequence[int], keep: Tensor) -> Tensor:
+        """Which images the figure still needs, of the first ones that are kept on this process."""
+        shown = torch.zeros_like(keep)
+        for i in keep.nonzero().flatten().tolist() if self.methods else []:
+            if self.kept < self.figure_images:
+                self.kept += 1
+                shown[i] = not self.results.has_maps(indices[i], [method.title for method in self.methods])
+        return shown
 
     def _start(self, batch: dict[str, Any]) -> None:
         """Choose the scores by what the first batch has, and say in the folder what is evaluated."""
@@ -196,6 +228,8 @@ class Evaluator(L.LightningModule):
         self.own = data.own_scorer(batch, self.chunk) if self.methods else None
         if self.trainer.is_global_zero:
             about = {
+                "identity": self._identity(),
+                "methods": [list(_key(method)) for method in self.methods],
                 "title": f"{self.name}, {data.title}",
                 "classes": [str(name) for name in data.classes],
                 "expected_of_controls": dict(data.expected_of_controls),
@@ -206,8 +240,36 @@ class Evaluator(L.LightningModule):
                 "target": self.target,
                 "only_correct": self.only_correct,
             }
-            self.results.start(about)
+            self.results.start(about, self.overwrite)
         self.trainer.strategy.barrier()
+        self.earlier = self.results.earlier()
+
+    def _identity(self) -> dict[str, Any]:
+        """What makes the numbers, beside the methods and the scores."""
+        return {
+            "weights": weights_digest(self.network),
+            "data": data_of(self.trainer).identity(),
+            "own scores": self.own.table if self.own is not None else "",
+            "target": self.target,
+            "only_correct": self.only_correct,
+            "seed": self.seed,
+            "precision": str(self.trainer.precision),
+            "versions": versions(),
+        }
+
+    def _check_classes(self, images: Tensor) -> None:
+        """Refuse a network of other classes, or one that does not take the images.
+
+        Raises:
+            InputError: with what does not fit.
+        """
+        data, one = data_of(self.trainer), images[:1]
+        count = first_logits(self.network, one, torch.zeros(1, dtype=torch.int64, device=self.device)).shape[1]
+        wanted = len(data.classes) or data.least_classes
+        if count < wanted or (data.classes and count != wanted):
+            raise InputError(
+                f"data: the network has {count} classes, the data have {wanted}; use one that was trained on these data"
+            )
 
     def _show(self, text: str) -> None:
         """Say what is done within the batch, which may take minutes."""
@@ -222,32 +284,34 @@ class Evaluator(L.LightningModule):
         batch: dict[str, Any],
         targets: Tensor,
         confidence: Tensor,
-        keep: Tensor,
-        maps: Tensor | None,
+        scored: Tensor,
+        maps: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
-        """Each score of one method's maps, (N,); NaN where an image was skipped or has none."""
-        for metric in metrics:
-            metric.skip(int((~keep).sum()))
-        if maps is None or not keep.any():
+        """Each score of one method's maps, (N,); NaN where an image is not to be scored or has none."""
+        if not scored.any():
             return {metric.title: torch.full_like(confidence, torch.nan) for metric in metrics}
         evaluation = MapEvaluation(
             self.network,
-            batch["image"][keep],
-            targets[keep],
-            maps[keep],
+            batch["image"][scored],
+            targets[scored],
+            maps[method.title][scored],
             method,
-            masks=batch["mask"][keep] if "mask" in batch else None,
-            index=batch["index"][keep],
-            clean_confidence=confidence[keep],
+            masks=batch["mask"][scored] if "mask" in batch else None,
+            index=batch["index"][scored],
+            clean_confidence=confidence[scored],
             seed=self.seed,
             chunk=self.chunk,
         )
-        for metric in metrics:
-            metric.update(evaluation)
-        return {metric.title: _spread(metric.per_image(evaluation), keep) for metric in metrics}
+        return {metric.title: _spread(metric.per_image(evaluation), scored) for metric in metrics}
+
+    def teardown(self, stage: str) -> None:
+        """Let others into the folder."""
+        self.results.close()
 
     def on_test_epoch_end(self) -> None:
         """Log what the metrics of all processes say; merge the rows that these wrote, and report."""
+        if self.unread and not self.metrics:  # nothing could be read on this process
+            self._start({})
         for method, metrics in zip(self.methods, self.metrics, strict=False):
             for metric in _scores(metrics):
                 self.log(f"{metric.title}/{method.title}", metric.compute(), logger=False, sync_dist=True)
@@ -260,13 +324,10 @@ class Evaluator(L.LightningModule):
             tables = [self.results.folder / f"{name}.parquet" for name in self.results.about["tables"]]
             self.written = [*tables, *written]
 
-    def _keep_maps(self, batch: dict[str, Tensor], keep: Tensor, maps: dict[str, Tensor]) -> None:
-        """Keep the first images of this process for the figure."""
+    def _keep_maps(self, batch: dict[str, Tensor], shown: Tensor, maps: dict[str, Tensor]) -> None:
+        """Keep images for the figure."""
         data = data_of(self.trainer)
-        for i in keep.nonzero().flatten().tolist() if maps else []:
-            if self.kept == self.figure_images:
-                return
-            self.kept += 1
+        for i in shown.nonzero().flatten().tolist():
             label = int(batch["label"][i])
             content = {"image": data.colors(batch["image"][i]), **{f"map: {name}": m[i] for name, m in maps.items()}}
             if "mask" in batch:
@@ -280,8 +341,20 @@ def _scores(metrics: nn.Module) -> list[PerImageMean]:
     return [metric for metric in metrics.children() if isinstance(metric, PerImageMean)]
 
 
+def _key(method: Any) -> tuple[str, str, str]:
+    return method.name, method.stage_title, method.aggregator or ""
+
+
 def _named(method: Any, index: int) -> dict[str, Any]:
-    return {"index": index, "method": method.name, "stage": method.stage_title, "aggregator": method.aggregator or ""}
+    return {"index": index, **dict(zip(KEYS, _key(method), strict=True))}
+
+
+def _feed(metrics: nn.Module, rows: Sequence[dict[str, Any] | None]) -> None:
+    """Add the scores of a batch, new ones and earlier ones, to one method's metrics."""
+    explained = [row for row in rows if row is not None and not row["skipped"]]
+    for metric in _scores(metrics):
+        metric.skip(len(rows) - len(explained))
+        metric.add(torch.tensor([row[metric.title] for row in explained], dtype=torch.float64, device=metric.device))
 
 
 def _spread(values: Tensor, keep: Tensor) -> Tensor:

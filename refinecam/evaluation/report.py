@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from refinecam.data import REPORTS
 from refinecam.evaluation.accuracy import accuracy_markdown, accuracy_table
-from refinecam.evaluation.table import KEYS, Results, summarize, title_of
+from refinecam.evaluation.store import Results
+from refinecam.evaluation.table import KEYS, summarize, title_of
 from refinecam.visualization import overlay_figure
 
 

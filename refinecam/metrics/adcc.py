@@ -35,7 +35,7 @@ def adcc(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, method
     return ADCC().score(MapEvaluation(model, images, targets, maps, method))
 
 
-@register("adcc")
+@register("adcc", needs_method=True)
 class ADCC(PerImageMean):
     """Mean :func:`adcc` over the images seen."""
 

@@ -55,7 +55,7 @@ def arcc(
     return ARCC(percentiles, noise, ranking).score(evaluation)
 
 
-@register("arcc")
+@register("arcc", needs_method=True)
 class ARCC(RoadScore):
     """Mean :func:`arcc` over the images seen."""
 

@@ -43,6 +43,7 @@ class PerImageMean(Metric, ABC):
 
     name: ClassVar[str] = ""
     needs_masks: ClassVar[bool] = False
+    needs_method: ClassVar[bool] = False
     on_request: ClassVar[bool] = False
     is_differentiable = False
     full_state_update = False
@@ -97,7 +98,11 @@ class PerImageMean(Metric, ABC):
                 f"evaluation: {type(self).__name__} scores one MapEvaluation(model, images, targets, maps, method), "
                 f"got {type(evaluation).__name__}; tensors go to the function {self.name}"
             )
-        scores = self.per_image(evaluation).double()
+        self.add(self.per_image(evaluation))
+
+    def add(self, scores: Tensor) -> None:
+        """Add scores that are known, (N,); NaN where there is none."""
+        scores = scores.double()
         defined = scores[scores.isfinite()]
         self.total += defined.sum()
         self.squares += (defined**2).sum()
@@ -135,19 +140,23 @@ def parse_scores(text: str | Sequence[str]) -> list[PerImageMean]:
     return parse_calls(text, SCORES, "scores")
 
 
-def register(name: str, *, needs_masks: bool = False, on_request: bool = False) -> Callable[[Score], Score]:
+def register(
+    name: str, *, needs_masks: bool = False, needs_method: bool = False, on_request: bool = False
+) -> Callable[[Score], Score]:
     """Name a score, for configs and tables.
 
     Args:
         name: in lower case, as the function is called.
         needs_masks: whether it compares with the ground truth.
+        needs_method: whether it asks the attribution method again.
         on_request: whether it is computed only where it is named, because it costs as much as all others together.
     """
 
     def add(score: Score) -> Score:
         if name in SCORES and SCORES[name].__module__ != score.__module__:
             raise InputError(f"name: {name!r} is {SCORES[name].__module__}'s already; choose another")
-        score.name, score.needs_masks, score.on_request = name, needs_masks, on_request
+        score.name, score.on_request = name, on_request
+        score.needs_masks, score.needs_method = needs_masks, needs_method
         SCORES[name] = score
         return score
 

@@ -36,7 +36,7 @@ def coherency_of(evaluation: MapEvaluation) -> Tensor:
     return (pearson(evaluation.maps, evaluation.masked_maps) + 1) / 2
 
 
-@register("coherency")
+@register("coherency", needs_method=True)
 class Coherency(PerImageMean):
     """Mean :func:`coherency` over the images seen."""
 

@@ -3,7 +3,7 @@ import pytest
 
 from refinecam.attribution import GradCAM, LayerCAM, RefineCAM
 from refinecam.evaluation.report import summary_markdown, warn_of_unscored
-from refinecam.evaluation.table import Results, summarize, title_of
+from refinecam.evaluation.table import summarize, title_of
 
 KEYS = [("GradCAM", "-1", ""), ("RefineCAM(LayerCAM)", "0", "product")]
 
@@ -58,20 +58,3 @@ def test_warning_says_why_no_image_was_scored(undefined, skipped, message):
     row = {"method": "GradCAM", "stage": "-1", "aggregator": "", "score": "road", **numbers}
     with pytest.warns(UserWarning, match=message):
         warn_of_unscored(pd.DataFrame([row]), [])
-
-
-def test_rows_of_all_processes_are_merged_in_order(tmp_path):
-    results = Results(tmp_path)
-    results.start({"title": "first"})
-    results.add("per_image", "rank001-000000", [{"index": 1, "method": "b"}, {"index": 1, "method": "a"}])
-    results.add("per_image", "rank000-000000", [{"index": 2, "method": "b"}, {"index": 0, "method": "b"}])
-    results.merge(kept=0)
-    assert results.about == {"title": "first", "tables": ["per_image"]}
-    found = results.tables()["per_image"]
-    assert found["index"].tolist() == [0, 1, 1, 2]
-    assert found["method"].tolist() == ["b", "b", "a", "b"]  # the methods' own order
-    results.start({"title": "second"})
-    results.add("predictions", "rank000-000000", [{"index": 0}])
-    assert list(results.tables()) == ["per_image"]  # until the second one is complete
-    results.start({"title": "third"})
-    assert [path.name for path in (tmp_path / "parts-1/predictions").iterdir()] == ["rank000-000000.parquet"]
