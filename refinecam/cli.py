@@ -16,12 +16,14 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from refinecam.callbacks import FinalMetrics, TrainingPictures
 from refinecam.commands import explain_pictures, list_layers, make_report, show_results
 from refinecam.core.errors import InputError
+from refinecam.core.files import WholeCheckpoints
+from refinecam.core.signals import ended_by_signals
 from refinecam.data import DataModule
 from refinecam.evaluation import Evaluator
 from refinecam.models import Classifier, check_colors, read_weights
@@ -115,6 +117,14 @@ class TrainCLI(_CLI):
         self.data_follow(**{name: self.config.model[name] for name in OF_THE_MODEL})
         if self.config.ckpt_path:
             self.config.model.checkpoint, self.config.model.pretrained = None, False
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Write checkpoints that are whole or not there."""
+        given = self._get(self.config_init, "trainer").plugins or []
+        given = given if isinstance(given, list) else [given]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in given):
+            kwargs["plugins"] = [*given, WholeCheckpoints()]
+        return super().instantiate_trainer(**kwargs)
 
 
 class EvaluateCLI(_CLI):
@@ -251,17 +261,20 @@ def run(entry: Callable[[], int | None]) -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it gets one option more
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
     try:
-        sys.exit(entry())
+        with ended_by_signals():
+            sys.exit(entry())
     except InputError as error:
         *_, line = str(error).rpartition("InputError: ")  # behind the traceback of a worker that read the data
         sys.exit(f"error: {line.strip()}")
-    except SIGTERMException:  # Lightning's own exit, with status 0
-        print("error: stopped by SIGTERM; what is written so far stays", file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        if error.filename is None:
-            raise
-        sys.exit(f"error: {error.filename}: {error.strerror}; name another path")
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning ends with 1
+            sys.exit(128 + signal.SIGINT)
+        raise
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        sys.exit(f"error: {where}{error.strerror or error}; make room, set permissions, or name another path")
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {

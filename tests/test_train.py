@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from refinecam import cli
@@ -93,14 +92,12 @@ def test_a_run_that_trains_nothing_leaves_earlier_weights_where_they_are(tmp_pat
     assert [path.name for path in (tmp_path / "weights").iterdir()] == ["best.ckpt"]
 
 
-def test_a_stopped_run_is_no_success(capsys):
-    def stopped():
-        raise SIGTERMException
-
-    with pytest.raises(SystemExit) as stop:
-        run(stopped)
-    assert stop.value.code == 143
-    assert "error: stopped by SIGTERM" in capsys.readouterr().err
+def test_training_whose_loss_is_not_finite_ends_and_keeps_its_weights(tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/last.ckpt").write_text("earlier")
+    with pytest.raises(SystemExit, match=r"error: learning_rate: with 1e\+30 the loss is not finite after \d+ steps"):
+        run(lambda: train([*train_args(tmp_path), "--model.learning_rate", "1e30", "--trainer.precision", "32-true"]))
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == ["last.ckpt"]
 
 
 def test_what_does_not_fit_is_found_before_backgrounds_are_drawn(tmp_path, monkeypatch):

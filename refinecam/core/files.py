@@ -5,6 +5,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there, also where temporary files lie on another file system."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write one beside its target."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_file(target, lambda beside: torch.save(checkpoint, beside))
+
 
 def write_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file beside its target, and put it into place once it is on the disk.

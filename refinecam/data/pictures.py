@@ -1,6 +1,7 @@
 """Image files of any kind, as RGB."""
 
 import os
+import stat
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _opened(path: str | Path, argument: str, remedy: str, use: Callable[[Image.Image], Used]) -> Used:
     shown = os.fsencode(path).decode(errors="replace").replace("\n", "?")
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError("it is no file")  # a pipe would be waited for
         with Image.open(path) as image:
             return use(image)
     except BROKEN as error:

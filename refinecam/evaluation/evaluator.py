@@ -155,6 +155,7 @@ class Evaluator(L.LightningModule):
             return
         batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         logits = self.network(batch["image"])
+        _check_finite(logits, batch)
         predicted = logits.argmax(1)
         targets = batch["label"] if self.target == "label" else predicted
         keep = (predicted == batch["label"]) | (not self.only_correct)
@@ -339,6 +340,14 @@ class Evaluator(L.LightningModule):
 
 def _scores(metrics: nn.Module) -> list[PerImageMean]:
     return [metric for metric in metrics.children() if isinstance(metric, PerImageMean)]
+
+
+def _check_finite(logits: Tensor, batch: Mapping[str, Any]) -> None:
+    broken = ~logits.isfinite().all(1)
+    if broken.any():
+        index = int(batch["index"][broken][0])
+        what = "the images are not finite" if not batch["image"].isfinite().all() else "are its weights?"
+        raise InputError(f"checkpoint: the network's output for image {index} is not finite; {what}")
 
 
 def _key(method: Any) -> tuple[str, str, str]:

@@ -1,6 +1,7 @@
 """What people read of an evaluation, made from its tables alone: summaries, figure, TensorBoard."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from warnings import warn
 
@@ -9,6 +10,7 @@ import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from matplotlib.figure import Figure
 
+from refinecam.core.files import write_file
 from refinecam.data import REPORTS
 from refinecam.evaluation.accuracy import accuracy_markdown, accuracy_table
 from refinecam.evaluation.store import Results
@@ -63,13 +65,13 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
             values |= own.values
     written = []
     for name, table in csv.items():
-        table.to_csv(results.folder / f"{name}.csv", index=False)
+        write_file(results.folder / f"{name}.csv", partial(table.to_csv, index=False))
         written.append(f"{name}.csv")
     for name, text in texts.items():
-        (results.folder / f"{name}.md").write_text(text)
+        write_file(results.folder / f"{name}.md", partial(_write_text, text=text))
         written.append(f"{name}.md")
     if figure is not None:
-        figure.savefig(results.folder / "maps.png", dpi=150)
+        write_file(results.folder / "maps.png", partial(figure.savefig, dpi=150))
         written.append("maps.png")
     known = {"summary.csv", "summary.md", "skipped.csv", "maps.png", *(f"{name}.csv" for name in REPORTS)}
     for name in known - set(written):  # an earlier evaluation's
@@ -82,6 +84,10 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
             if figure is not None:
                 logger.experiment.add_figure("maps", figure)
     return [results.folder / name for name in written]
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)
 
 
 def _explained(about: dict, summary: pd.DataFrame) -> str:

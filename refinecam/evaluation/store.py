@@ -125,7 +125,7 @@ class Results:
 
     def kept(self) -> list[dict[str, np.ndarray]]:
         """The kept images, sorted by index."""
-        return [dict(np.load(path)) for path in sorted((self.folder / "maps").glob("*.npz"))]
+        return [dict(np.load(path)) for path in sorted((self.folder / "maps").glob("[!.]*.npz"))]
 
     def merge(self, kept: int) -> None:
         """Join each table's parts into one file, sorted by image, in the order of the methods.
@@ -175,18 +175,18 @@ class Results:
     def _merge_maps(self, kept: int, earlier: bool) -> None:
         folder = self.folder / "maps"
         folder.mkdir(exist_ok=True)
-        for path in [] if earlier else [*folder.glob("*.npz")]:
+        for path in [] if earlier else [*folder.glob("[!.]*.npz")]:
             path.unlink()
-        for path in (self.parts / "maps").glob("*.npz"):
+        for path in (self.parts / "maps").glob("[!.]*.npz"):
             os.replace(path, folder / path.name)
-        for path in sorted(folder.glob("*.npz"))[kept:]:
+        for path in sorted(folder.glob("[!.]*.npz"))[kept:]:
             path.unlink()
 
     def _rows(self, table: str, running: Mapping[str, Any]) -> pd.DataFrame:
         """All rows of a table, finished ones first, then those of each run; of several of one map the last counts."""
         whole = [] if running.get("fresh") or not _manifest(self.folder) else [self.folder / f"{table}.parquet"]
         frames = []
-        for path in (*whole, *sorted((self.parts / table).glob("*.parquet"))):
+        for path in (*whole, *sorted((self.parts / table).glob("[!.]*.parquet"))):
             try:
                 frames += [pd.read_parquet(path)] if path.is_file() else []
             except (OSError, ValueError) as error:

@@ -6,6 +6,9 @@ from torch import Tensor
 
 from refinecam.core.errors import InputError
 
+ROUNDING = 1e-6
+"""By how much a map that was resized may leave [0, 1]."""
+
 
 def check_maps(maps: Tensor, images: Tensor | None = None) -> None:
     """Refuse maps of the wrong shape or range. A map with NaN or infinities passes: its score is NaN.
@@ -14,7 +17,7 @@ def check_maps(maps: Tensor, images: Tensor | None = None) -> None:
         InputError: naming what was expected.
     """
     check_form(maps, images)
-    outside = maps[((maps < 0) | (maps > 1)) & maps.isfinite()]
+    outside = maps[((maps < -ROUNDING) | (maps > 1 + ROUNDING)) & maps.isfinite()]
     if len(outside):
         raise InputError(
             f"maps: expected values in [0, 1], got {outside[0].item():.4g}; min-max normalize each map first"

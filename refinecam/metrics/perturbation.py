@@ -113,6 +113,8 @@ def check_perturbation(steps: int, fill: str) -> None:
 
 @shared
 def _curve(evaluation: MapEvaluation, kind: str, steps: int, fill: str) -> Tensor:
+    if not len(evaluation.images):
+        return evaluation.images.new_zeros(0, steps + 1)
     images, ranks = evaluation.images, evaluation.ranks
     if fill == "blur" and min(images.shape[2:]) <= BLUR // 2:
         raise InputError(f"fill: a blur needs images larger than {BLUR // 2} px, got {tuple(images.shape[2:])}")
@@ -129,7 +131,7 @@ def _curve(evaluation: MapEvaluation, kind: str, steps: int, fill: str) -> Tenso
             instead = gaussian_blur(image, [BLUR, BLUR], [5.0, 5.0]) if fill == "blur" else image.new_zeros(())
             perturbed = torch.where(missing, instead, image)
         curves.append(evaluation.confidence(perturbed, evaluation.targets[i].expand(steps + 1)))
-    curve = torch.stack(curves) if curves else images.new_zeros(0, steps + 1)
+    curve = torch.stack(curves)
     return curve.masked_fill(~evaluation.maps.flatten(1).isfinite().all(1)[:, None], torch.nan)
 
 

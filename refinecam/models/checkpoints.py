@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from refinecam.core.backbones import data_config
 from refinecam.core.errors import InputError
+from refinecam.core.files import write_file
 from refinecam.models.backbones import create_backbone
 from refinecam.models.foreign import IMAGENET, IMAGENET_BACKBONE, class_count, fitted, imagenet_file, unwrapped
 
@@ -154,7 +155,8 @@ def export_weights(weights: Weights, path: str | Path) -> None:
     }
     about["normalize"] = weights.normalize
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path, {name: str(value) for name, value in about.items()})
+    texts = {name: str(value) for name, value in about.items()}
+    write_file(Path(path), lambda beside: save_file(state, beside, texts))
 
 
 def _safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -24,6 +24,9 @@ from refinecam.models.backbones import create_backbone, open_blocks
 from refinecam.models.checkpoints import check_colors, read_weights
 from refinecam.models.hints import create_hints, stage_maps
 
+CHECKED = 50
+"""Steps after which the loss is looked at, which waits for a GPU."""
+
 
 class Classifier(L.LightningModule):
     """Cross-entropy training of a timm backbone with AdamW.
@@ -89,6 +92,7 @@ class Classifier(L.LightningModule):
         # Lightning's own mean over processes rounds their mean number of images down, so 5 and 4 make 8, not 9.
         self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.progress = 0.0
+        self._finite: Tensor | None = None
         self._compiled: Callable[[Tensor], tuple[Tensor, list[Tensor]]] | None = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -146,6 +150,9 @@ class Classifier(L.LightningModule):
         images = images.contiguous(memory_format=torch.channels_last)
         logits, maps = forward(images)
         loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.hparams["label_smoothing"])
+        self._finite = loss.isfinite() if self._finite is None else self._finite & loss.isfinite()
+        if not batch_idx % CHECKED:
+            self.check_finite()
         self.train_accuracy.update(logits, batch["label"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, prog_bar=True)
@@ -154,6 +161,27 @@ class Classifier(L.LightningModule):
         error = self.hints(images, maps)
         self.log("train/hints", error, batch_size=len(logits))
         return loss + (1 - self.progress) * error  # what the network is at last is for the labels alone to say
+
+    def check_finite(self) -> None:
+        """End a training whose loss is not finite, before its weights are saved.
+
+        Raises:
+            InputError: with the remedy.
+        """
+        if self._finite is not None and not self._finite:
+            raise InputError(
+                f"learning_rate: with {self.hparams['learning_rate']} the loss is not finite after {self.global_step} "
+                "steps; use a smaller one, or a warm-up. The last checkpoint was written before"
+            )
+        self._finite = None
+
+    def on_train_epoch_end(self) -> None:
+        """Check the loss before the last checkpoint is written."""
+        self.check_finite()
+
+    def on_validation_start(self) -> None:
+        """Check the loss before a best checkpoint is written."""
+        self.check_finite()
 
     def _forward_with_maps(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits, and the maps that a teacher's are compared with."""

@@ -108,7 +108,5 @@ def test_activation_without_a_second_derivative_is_named(images, targets):
     network = torch.nn.Sequential(
         *(torch.nn.Conv2d(3, 6, 3), torch.nn.Hardsigmoid(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     )
-    with pytest.raises(
-        InputError, match="model: ShapleyCAM needs second derivatives"
-    ):
+    with pytest.raises(InputError, match="model: ShapleyCAM needs second derivatives"):
         ShapleyCAM("0")(network, images, targets)

@@ -136,6 +136,17 @@ def test_maps_are_kept_with_their_methods(results):
     assert not results.has_maps(3, ["a"])
 
 
+def test_half_written_files_of_a_killed_process_are_no_parts(results):
+    start(results)
+    fill(results, [0], road=0.25)
+    for name in ("per_image/.1.0000-rank.parquet", "maps/.1.000000000.npz"):
+        (results.parts / name).write_bytes(b"half")
+    assert start(results).predicted == {0}
+    results.merge(kept=1)
+    assert len(results.tables()["per_image"]) == 2
+    assert not list((results.folder / "maps").iterdir())
+
+
 def test_part_that_cannot_be_read_is_named(results):
     start(results)
     fill(results, [0], road=0.25)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refinecam.core.errors import InputError
-from refinecam.data.pictures import EXTENSIONS, read_rgb
+from refinecam.data.pictures import pictures_in, read_rgb
 
 SPLITS = ("train", "val", "test")
 TILE_SUFFIX = re.compile(r"_\d{1,5}_\d{1,5}$")  # offsets in pixels; dates and times are longer
@@ -44,7 +44,7 @@ def read_splits(folder: str | Path) -> dict[str, list[NDArray[np.uint8]]]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"backgrounds: there is no folder {folder}; name a folder of images")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+    files = pictures_in(folder)
     pictures: dict[str, NDArray[np.uint8]] = {}
     pages_of: dict[str, set[str]] = defaultdict(set)
     for path in files:
