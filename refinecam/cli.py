@@ -4,6 +4,7 @@ import argparse
 import inspect
 import logging
 import re
+import shutil
 import signal
 import sys
 import warnings
@@ -190,7 +191,12 @@ def train(args: Sequence[str] | None = None) -> None:
     cli = build(TrainCLI, Classifier, args, reload_dataloaders_every_n_epochs=1)
     if cli.config.ckpt_path:
         check_resumed(cli.config.ckpt_path, cli.config.model.backbone, cli.datamodule)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    except InputError:
+        if not cli.trainer.global_step:
+            forget_logs(cli.trainer)
+        raise
     if cli.config.ckpt_path and "train/loss" not in cli.trainer.callback_metrics:
         raise InputError(
             f"ckpt_path: {cli.config.ckpt_path} is at the end of its training, so nothing was trained; raise "
@@ -234,6 +240,9 @@ def evaluate(args: Sequence[str] | None = None) -> None:
     cli = build(EvaluateCLI, Evaluator, args, inference_mode=False)
     try:
         cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+    except InputError:
+        forget_logs(cli.trainer)
+        raise
     finally:
         cli.model.results.close()
     if cli.trainer.is_global_zero:
@@ -241,6 +250,14 @@ def evaluate(args: Sequence[str] | None = None) -> None:
             unread = [entry["reason"] for entry in cli.model.unread]
             raise InputError(unread[0] if unread else "trainer: no batch was evaluated; is limit_test_batches 0?")
         show_results(cli.model.results.folder, cli.model.written)
+
+
+def forget_logs(trainer: L.Trainer) -> None:
+    """Remove the log folder of a run that was refused before it did anything."""
+    for logger in trainer.loggers if trainer.is_global_zero else []:
+        if isinstance(logger, TensorBoardLogger):
+            logger.finalize("failed")
+            shutil.rmtree(logger.log_dir, ignore_errors=True)
 
 
 def native_precision(precision: str, on_cpu: bool) -> str:

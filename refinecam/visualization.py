@@ -43,7 +43,7 @@ def overlay_figure(
     for row, picture in enumerate(pictures):
         _show(axes[row][0], picture)
         if names:
-            axes[row][0].set_ylabel(names[row], fontsize=7)
+            axes[row][0].set_ylabel(names[row].replace("$", r"\$"), fontsize=7)
         if masks is not None:
             truth = masks[row, 0].cpu().numpy()
             _show(axes[row][1], picture * (0.25 + 0.75 * truth[..., None]))

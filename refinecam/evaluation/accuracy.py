@@ -9,6 +9,8 @@ import pandas as pd
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
+from refinecam.evaluation.table import escaped
+
 CONTROL, FACTOR = "control: ", "factor: "
 """Prefixes of columns in the table of predictions: the class predicted for a control image, a factor's values."""
 NEIGHBORS = 25
@@ -116,7 +118,7 @@ def accuracy_markdown(table: pd.DataFrame) -> str:
         shown = pd.DataFrame(
             {
                 "": of_style["group"],
-                " ": of_style["name"],
+                " ": of_style["name"].map(escaped),
                 "images": of_style["images"],
                 "accuracy": of_style["accuracy"].map("{:.1%}".format),
                 "expected": [

@@ -1,5 +1,6 @@
 """The LightningModule that scores attribution methods over a test set."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,8 @@ from refinecam.metrics import SCORES, MapEvaluation, PerImageMean, parse_scores
 from refinecam.models import build_network, check_colors, create_backbone, read_weights
 from refinecam.models.checkpoints import SHIPPED, load_into
 from refinecam.models.foreign import IMAGENET, network_by_name
+
+LOG_SECONDS = 30
 
 
 class Evaluator(L.LightningModule):
@@ -111,6 +114,7 @@ class Evaluator(L.LightningModule):
         self.metrics = nn.ModuleList()
         self.own: OwnScorer | None = None
         self.kept = 0
+        self.logged = time.monotonic()
         self.unread: list[dict[str, Any]] = []
         self.written: list[Path] = []
 
@@ -167,7 +171,7 @@ class Evaluator(L.LightningModule):
             self.own.start(self.network, batch)
         known = {"label": batch["label"], "predicted": predicted, "target": targets, "skipped": ~keep}
         for number, (method, of_method, found) in enumerate(zip(self.methods, self.metrics, earlier, strict=False)):
-            self._show(f"{number} of {len(self.methods)} methods: {method.title}")
+            self._show(f"{number} of {len(self.methods)} methods: {method.title}{_so_far(of_method)}")
             missing = torch.tensor([row is None for row in found], device=self.device)
             columns, asked = dict(known), missing | shown
             if self.own is not None and asked.any():
@@ -196,6 +200,7 @@ class Evaluator(L.LightningModule):
             self.results.add(self.own.table, part, own_rows)
         self.results.add("per_image", part, rows)  # the last, so that the others are there where it is
         self._keep_maps(batch, shown, maps)
+        self._log_so_far(batch_idx)
 
     def _is_done(self, indices: Sequence[int], earlier: Sequence[Sequence[dict[str, Any] | None]]) -> bool:
         """Whether earlier runs have all of a batch: predictions, rows, and maps for the figure."""
@@ -257,6 +262,19 @@ class Evaluator(L.LightningModule):
             "precision": str(self.trainer.precision),
             "versions": versions(),
         }
+
+    def _log_so_far(self, step: int) -> None:
+        """Log what this process's means are so far, now and then, so that one sees what the run will be worth."""
+        if time.monotonic() - self.logged < LOG_SECONDS:
+            return
+        self.logged = time.monotonic()
+        values = {
+            f"so far/{metric.title}/{method.title}": float(metric.total / metric.scored)
+            for method, metrics in zip(self.methods, self.metrics, strict=False)
+            for metric in _scores(metrics)
+        }
+        for logger in self.trainer.loggers:
+            logger.log_metrics(values, step)
 
     def _check_classes(self, images: Tensor) -> None:
         """Refuse a network of other classes, or one that does not take the images.
@@ -348,6 +366,13 @@ def _check_finite(logits: Tensor, batch: Mapping[str, Any]) -> None:
         index = int(batch["index"][broken][0])
         what = "the images are not finite" if not batch["image"].isfinite().all() else "are its weights?"
         raise InputError(f"checkpoint: the network's output for image {index} is not finite; {what}")
+
+
+def _so_far(metrics: nn.Module) -> str:
+    """The mean of the score that the bar has room for."""
+    known = {metric.title: metric for metric in _scores(metrics) if metric.scored}
+    shown = known.get("arcc") or next(iter(known.values()), None)
+    return "" if shown is None else f", {shown.title} {float(shown.total / shown.scored):.3f} so far"
 
 
 def _key(method: Any) -> tuple[str, str, str]:

@@ -14,7 +14,7 @@ from refinecam.core.files import write_file
 from refinecam.data import REPORTS
 from refinecam.evaluation.accuracy import accuracy_markdown, accuracy_table
 from refinecam.evaluation.store import Results
-from refinecam.evaluation.table import KEYS, summarize, title_of
+from refinecam.evaluation.table import KEYS, escaped, summarize, title_of
 from refinecam.visualization import overlay_figure
 
 
@@ -37,7 +37,7 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
     predictions = tables["predictions"]
     accuracy = accuracy_table(predictions, about["classes"], about["expected_of_controls"], about["least_accuracy"])
     right = (predictions["label"] == predictions["predicted"]).mean()
-    heading = f"{about['title']}: {len(predictions)} images, accuracy {right:.1%}"
+    heading = f"{escaped(about['title'])}: {len(predictions)} images, accuracy {right:.1%}"
     csv = {"accuracy": accuracy}
     values = {
         f"accuracy/{' '.join(filter(None, (row.style, row.group, row.name_)))}": row.accuracy
@@ -135,7 +135,7 @@ def _markdown(summary: pd.DataFrame) -> str:
     rows = []
     for (method, stage, aggregator), own in summary.groupby(list(KEYS), sort=False):
         cells = {row.score: f"{row.mean:.3f} ± {row.std:.3f}" for row in own.itertuples()}
-        title = ", ".join(part for part in (method, aggregator) if part)
+        title = escaped(", ".join(part for part in (method, aggregator) if part))
         counts = {"scored": own["scored"].min(), "undefined": own["undefined"].max()}
         rows.append({"method": title, "stage": stage, **cells, **counts})
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) + "\n"

@@ -1,5 +1,6 @@
 """The table of an evaluation, a row for each image and method, and its summary."""
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,11 @@ def summarize(table: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
             counts = {"undefined": len(values) - len(there), "skipped": len(of_method) - len(explained)}
             rows.append({**dict(zip(KEYS, keys, strict=True)), "score": score, **numbers, **counts})
     return pd.DataFrame(rows)
+
+
+def escaped(text: str) -> str:
+    """A name as Markdown shows it, whatever is in it."""
+    return " ".join(html.escape(str(text), quote=False).replace("|", "\\|").split())
 
 
 def title_of(row: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Fetching the official archive: resumable, checked, and unpacked so that no half of it is taken for the data set."""
 
+import errno
 import hashlib
 import os
 import re
@@ -147,6 +148,9 @@ def _unpack(archive: Path, folder: Path) -> Path:
         tops = [name.parent for name in names if name.name == "classes.json" and "__MACOSX" not in name.parts]
         if not tops:
             raise BadZipFile("there is no classes.json in it")
+        size, free = sum(entry.file_size for entry in entries), shutil.disk_usage(archive.parent).free
+        if size > free:
+            raise OSError(errno.ENOSPC, f"it unpacks to {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
         for entry in track(entries, "Unpacking FunnyBirds"):
             packed.extract(entry, folder)
     return folder / min(tops, key=lambda top: len(top.parts))
