@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from refinecam.metrics import MapEvaluation, parse_scores
 from refinecam.metrics.base import SCORES
-from refinecam.metrics.functional import complexity, cosine_similarity, iou, pointing_game, road, roc_auc
+from refinecam.metrics.functional import complexity, cosine_similarity, pointing_game, road, roc_auc
 from tests.conftest import TinyNet
 
 HEIGHT, WIDTH = 12, 16
@@ -62,7 +62,7 @@ def test_scores_are_in_their_range_or_undefined(maps, masks):
 @QUICK
 @given(some_maps(), some_masks(), st.floats(0.1, 0.9))
 def test_ground_truth_scores_do_not_change_with_the_scale(maps, masks, factor):
-    for score in (cosine_similarity, roc_auc, pointing_game, iou):
+    for score in (cosine_similarity, roc_auc, pointing_game):  # iou breaks ties by the map's own values
         torch.testing.assert_close(score(maps * factor, masks), score(maps, masks), atol=1e-4, rtol=0, equal_nan=True)
     torch.testing.assert_close(complexity(maps * factor), complexity(maps) * factor, atol=1e-5, rtol=1e-4)
 
