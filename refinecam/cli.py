@@ -308,7 +308,10 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
         uses = "\n".join(f"  refinecam {known:9}{entry.__doc__}" for known, entry in COMMANDS.items())
-        unknown = "" if name in ("", "-h", "--help") else f"error: there is no command {name}\n"
+        if name in ("-h", "--help"):
+            print(f"usage: refinecam COMMAND ..., refinecam COMMAND --help\n{uses}")
+            return
+        unknown = "" if not name else f"error: there is no command {name}\n"
         sys.exit(f"{unknown}usage: refinecam COMMAND ..., refinecam COMMAND --help\n{uses}")
     sys.path.insert(0, "")  # as python itself does for a script, for data modules of the user's
     run(lambda: COMMANDS[name](sys.argv[2:]))

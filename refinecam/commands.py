@@ -16,9 +16,10 @@ from torch import nn
 
 from refinecam.attribution import CAM, AttributionMethod, RefineCAM, parse_methods, stages
 from refinecam.core.errors import InputError, check_counts
+from refinecam.data import CLASSES
 from refinecam.data.pictures import EXTENSIONS, pictures_in
 from refinecam.evaluation import report
-from refinecam.explanation import Explanation, explain, transform_of
+from refinecam.explanation import TOP, Explanation, explain, transform_of
 from refinecam.models import create_backbone, load_network
 from refinecam.models.checkpoints import load_into
 from refinecam.models.foreign import IMAGENET, network_by_name
@@ -42,13 +43,14 @@ def explain_pictures(args: Sequence[str] | None = None) -> int:
     _add_network(parser)
     parser.add_argument("--methods", default=DEFAULT_METHODS, help=f"attribution methods (default: {DEFAULT_METHODS})")
     parser.add_argument("--target", default="top1", help="class by number or name, or topK for the K most probable")
-    parser.add_argument("--layers", nargs="+", metavar="NAME", help="layers as stages, shallow to deep")
+    parser.add_argument("--layers", metavar="NAME,NAME", help="layers as stages, shallow to deep, with commas between")
     parser.add_argument("--crop", action="store_true", help="explain the center that the network's evaluation sees")
     parser.add_argument("--no-scores", action="store_true", help="leave the scores out, which take most of the time")
     parser.add_argument("--output", default="runs/explain", help="folder for what is written (default: runs/explain)")
     options = parser.parse_args(args)
     model = _network_of(options, pretrained=True)
-    columns = _columns(parse_methods(options.methods), options.layers)
+    layers = [name.strip() for name in (options.layers or "").split(",") if name.strip()]
+    columns = _columns(parse_methods(options.methods), layers)
     for method in (m for column in columns for m in column if m is not None):
         method.layers(model)
     output = Path(options.output)
@@ -64,11 +66,12 @@ def explain_pictures(args: Sequence[str] | None = None) -> int:
                 sure = {number: p for number, _, p in made.top}.get(made.target)
                 shown = f"{made.name} ({sure:.1%})" if sure is not None else made.name
                 print(f"{file}: {shown} -> {output / name}.png", flush=True)
-                tables.append(made.scores.reset_index().assign(picture=str(file), target=made.name))
+                rows = made.scores.reset_index() if len(made.scores) else pd.DataFrame({"method": list(made.maps)})
+                tables.append(rows.assign(picture=str(file), target=made.name))
         except InputError as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)
-    if tables and not options.no_scores:
+    if tables:
         _summarize(pd.concat(tables, ignore_index=True), output)
     return 1 if failed else 0
 
@@ -148,7 +151,7 @@ def _columns(
         plain.stage = -1
         if layers and method.stage == -1:
             method.stage = layers[-1]
-        columns.append((method, RefineCAM(plain, layers=layers)))
+        columns.append((method, RefineCAM(plain, layers=layers or None)))
     return columns
 
 
@@ -174,18 +177,22 @@ def _explanations(
 ) -> list[Explanation]:
     methods = [method for column in columns for method in column if method is not None]
     scores = None if options.no_scores else ""
+    classes = CLASSES if str(options.model).startswith("shapes-") else ()
     target = options.target
     if not target.startswith("top") or not target[3:].isdecimal():
-        return [explain(model, file, target, methods, scores, crop=options.crop)]
+        return [explain(model, file, target, methods, scores, classes, crop=options.crop)]
     check_counts(target=int(target[3:]))
-    first = explain(model, file, None, methods, scores, crop=options.crop)
-    others = [number for number, _, _ in first.top[1 : int(target[3:])]]
-    return [first, *(explain(model, file, number, methods, scores, crop=options.crop) for number in others)]
+    count = int(target[3:])
+    first = explain(model, file, None, methods, scores, classes, crop=options.crop, top=max(TOP, count))
+    others = [number for number, _, _ in first.top[1:count]]
+    return [first, *(explain(model, file, number, methods, scores, classes, crop=options.crop) for number in others)]
 
 
 def _write(made: Explanation, columns: Sequence[Sequence[AttributionMethod | None]], path: Path) -> None:
     """The figure ``path.png``, and in the folder ``path`` each method's overlay and map."""
     path.mkdir(exist_ok=True)
+    for earlier in (*path.glob("*.png"), *path.glob("*.npy")):  # of other methods, perhaps
+        earlier.unlink()
     overlays = {title: made.overlay_of(title) for title in made.maps}
     for title, over in overlays.items():
         name = title.replace("/", "-").replace(" ", "_").replace(",", "")
@@ -210,6 +217,10 @@ def _summarize(table: pd.DataFrame, output: Path) -> None:
     columns = ["picture", "target", "method"]
     table = table[[*columns, *(name for name in table if name not in columns)]]
     table.to_csv(output / "summary.csv", index=False)
-    means = table.groupby("method", sort=False).mean(numeric_only=True)
-    count = table.groupby("method", sort=False).size().max()
-    print(f"\nMean of {count}, each picture's in {output / 'summary.csv'}:\n\n{means.to_markdown(floatfmt='.3f')}")
+    scores = [name for name in table if name not in columns]
+    if scores:
+        groups = table.groupby("method", sort=False)[scores]
+        scored = groups.count().min(axis=1)
+        means = groups.mean().assign(scored=scored, undefined=groups.size() - scored)
+        text = means.to_markdown(floatfmt=".3f")
+        print(f"\nMeans over what was explained, each in {output / 'summary.csv'}:\n\n{text}")

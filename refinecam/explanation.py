@@ -1,5 +1,6 @@
 """One picture, or maps of any library: from an image to maps, overlays and scores, in one call."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,7 @@ def explain(
     classes: Sequence[str] = (),
     transform: JointTransform | None = None,
     crop: bool = False,
+    top: int = TOP,
 ) -> Explanation:
     """Explain what a network sees in a picture.
 
@@ -86,6 +88,8 @@ def explain(
         transform: to the network's input; None for the one that a timm network describes, or else ImageNet's.
         crop: explain the center that the network's evaluation sees; otherwise the whole picture, resized to its input.
 
+        top: number of most probable classes to name.
+
     Raises:
         InputError: if the picture cannot be read, or an argument does not fit.
 
@@ -96,6 +100,8 @@ def explain(
         ((30, 40), (40, 30))
     """
     transform = transform or transform_of(model)
+    if not isinstance(transform, JointTransform):
+        raise InputError(f"transform: expected a refinecam.data.JointTransform, got a {type(transform).__name__}")
     if isinstance(image, np.ndarray):
         image = _from_array(image)
     if isinstance(image, Tensor):
@@ -111,8 +117,8 @@ def explain(
     with eval_mode(model), torch.no_grad():
         logits = first_logits(model, inputs, as_targets(model, inputs, 0))
     names = names_of(classes, logits.shape[1])
-    top = top_classes(logits, names)
-    number = top[0][0] if target is None else class_number(target, names, logits.shape[1])
+    most = top_classes(logits, names, top)
+    number = most[0][0] if target is None else class_number(target, names, logits.shape[1])
     known = _parsed(methods)
     maps = {method.title: method(model, inputs, number) for method in known}
     rows = pd.DataFrame()
@@ -120,7 +126,7 @@ def explain(
         rows = score(model, inputs, number, maps, {method.title: method for method in known}, scores=scores)
         rows = rows.drop(columns="image").set_index("method")
     own = {title: _at_picture(result, shown.shape[:2], box) for title, result in maps.items()}
-    return Explanation(shown, number, names[number] if names else str(number), top, own, rows)
+    return Explanation(shown, number, names[number] if names else str(number), most, own, rows)
 
 
 def score(
@@ -129,7 +135,7 @@ def score(
     targets: Targets,
     maps: Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray],
     method: Method | Mapping[str, Method] | None = None,
-    masks: Tensor | None = None,
+    masks: Tensor | np.ndarray | None = None,
     scores: str = "",
 ) -> pd.DataFrame:
     """Score maps of any library.
@@ -141,7 +147,7 @@ def score(
         maps: attribution maps, (N, 1, H, W) or (N, H, W), in [0, 1], or several by name.
         method: what made them, called with model, images and targets, by name where maps are; without it Coherency,
             ADCC and ARCC, which ask it again, are left out.
-        masks: ground truth, shape (N, 1, H, W), 0 and 1: adds the scores that compare with it.
+        masks: ground truth, shape (N, 1, H, W) or (N, H, W), 0 and 1: adds the scores that compare with it.
         scores: as one writes them; "" for the usual ones.
 
     Returns:
@@ -151,7 +157,14 @@ def score(
         InputError: if something does not fit.
     """
     named = maps if isinstance(maps, Mapping) else {"maps": maps}
+    if method is not None and not isinstance(method, Mapping) and len(named) > 1:
+        raise InputError("method: with several maps say what made each, {name: method}")
     again = method if isinstance(method, Mapping) else dict.fromkeys(named, method)
+    if unknown := again.keys() - named.keys():
+        raise InputError(f"method: there are no maps named {', '.join(unknown)}; there are {', '.join(named)}")
+    if masks is not None:
+        masks = torch.as_tensor(masks).to(images)
+        masks = masks.unsqueeze(1) if masks.ndim == 3 else masks
     targets = as_targets(model, images, targets)
     tables: list[pd.DataFrame] = []
     confidence: Tensor | None = None
@@ -195,14 +208,17 @@ def class_number(target: int | str, names: Sequence[str], count: int) -> int:
             return int(target)
         raise InputError(f"target: class {target} is not one of the network's {count} classes")
     plain = [name.lower() for name in names]
-    wanted = target.lower()
+    wanted = target.lower().replace("_", " ")
+    if count == IMAGENET_SIZE and target in imagenet_classes():
+        return list(imagenet_classes()).index(target)
     fitting = [i for i, name in enumerate(plain) if name == wanted] or [i for i, n in enumerate(plain) if wanted in n]
     if len(fitting) == 1:
         return fitting[0]
-    known = ", ".join(f"{i} {names[i]}" for i in fitting[:6])
-    raise InputError(
-        f"target: {len(fitting)} classes are named {target!r}{': ' if known else ''}{known}; give a number"
-    )
+    if fitting:
+        known = ", ".join(f"{i} {names[i]}" for i in fitting[:6])
+        raise InputError(f"target: {len(fitting)} classes have {target!r} in their names: {known}; give a number")
+    close = ", ".join(difflib.get_close_matches(wanted, plain, n=3)) or "none"
+    raise InputError(f"target: no class is named {target!r}; close to it: {close}")
 
 
 def top_classes(logits: Tensor, names: Sequence[str], count: int = TOP) -> list[tuple[int, str, float]]:

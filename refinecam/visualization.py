@@ -1,5 +1,6 @@
 """Pictures of maps over images."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -13,6 +14,8 @@ from refinecam.metrics.formulas import check_form
 
 CELL = 1.7
 SIDE = 3.6
+LETTERS = 12
+"""Of a title, an inch."""
 TOLERANCE = 0.02
 """By how much colors may leave [0, 1] through rounding."""
 
@@ -69,14 +72,14 @@ def picture_grid(rows: Sequence[Sequence[tuple[str, np.ndarray] | None]], captio
     scale = SIDE / max(height, width)
     inside = any(row[0] is None for row in rows)
     lines = caption.count("\n") + 1 if caption and not inside else 0
-    sizes = scale * width * len(rows[0]) + 0.2, (scale * height + 0.3) * len(rows) + 0.17 * lines + 0.1
+    sizes = scale * width * len(rows[0]) + 0.2, (scale * height + 0.5) * len(rows) + 0.17 * lines + 0.1
     figure = Figure(figsize=sizes, layout="constrained")
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
     for axis, cell in zip(axes.flat, [cell for row in rows for cell in row], strict=True):
         axis.set_axis_off()
         if cell is not None:
             axis.imshow(cell[1], interpolation="antialiased")
-            axis.set_title(cell[0], fontsize=9)
+            axis.set_title(textwrap.fill(cell[0], max(10, int(LETTERS * scale * width))), fontsize=9)
     if inside:
         axis = axes[next(i for i, row in enumerate(rows) if row[0] is None)][0]
         axis.text(0.05, 0.95, caption, fontsize=9, va="top", transform=axis.transAxes)

@@ -69,7 +69,7 @@ def test_crop_is_where_the_network_looks(network):
 
 @pytest.mark.parametrize(
     ("target", "expected"),
-    [(None, 285), (5, 5), (np.int64(5), 5), ("5", 5), ("Tiger cat", 282), ("tiger shark", 3), ("grey whale", 147)],
+    [(None, 285), (5, 5), (np.int64(5), 5), ("5", 5), ("Tiger cat", 282), ("tiger_shark", 3), ("n02066245", 147)],
 )
 def test_target_by_number_or_name(target, expected, network, folder):
     assert explain(network, folder / "cat.jpg", target, "GradCAM", None).target == expected
@@ -78,8 +78,8 @@ def test_target_by_number_or_name(target, expected, network, folder):
 def test_what_cannot_be_explained(network, folder):
     cases = [
         ({"target": 1000}, "target: class 1000 is not one of the network's 1000 classes"),
-        ({"target": "terrier"}, r"target: \d+ classes are named 'terrier': .*; give a number"),
-        ({"target": "unicorn"}, "target: 0 classes are named 'unicorn'; give a number"),
+        ({"target": "terrier"}, r"target: \d+ classes have 'terrier' in their names: .*; give a number"),
+        ({"target": "unicorn"}, "target: no class is named 'unicorn'; close to it: "),
         ({"methods": []}, "methods: expected at least one"),
         ({"methods": [LayerCAM]}, "methods: expected at least one, such as .*LayerCAM"),
         ({"image": np.zeros((4, 4, 3))}, "image: expected an array of uint8"),
@@ -104,6 +104,10 @@ def test_maps_of_any_library_are_scored(tiny_net, images, targets):
     assert of_random["arcc"].isna().all()  # it would ask the method
     of_cam = table[table["method"] == "cam"].reset_index()
     torch.testing.assert_close(torch.tensor(of_cam["arcc"]).float(), arcc(tiny_net, images, targets, maps, cam))
+    with pytest.raises(InputError, match="method: with several maps say what made each"):
+        score(tiny_net, images, targets, {"a": maps, "b": maps}, cam)
+    with pytest.raises(InputError, match="method: there are no maps named c; there are a"):
+        score(tiny_net, images, targets, {"a": maps}, {"c": cam})
     alone = score(tiny_net, images, None, maps, scores="complexity")
     assert list(alone) == ["image", "method", "complexity"]
 
@@ -137,13 +141,17 @@ def test_command_explains_several_targets(folder):
     args = [str(folder / "cat.jpg"), "--target", "top2", "--no-scores", "--methods", "GradCAM", "--output"]
     assert explain_pictures([*args, str(folder / "out")]) == 0
     assert len(list((folder / "out").glob("cat.*.png"))) == 2
+    assert list(pd.read_csv(folder / "out/summary.csv")) == ["picture", "target", "method"]
+    args[2] = "top7"
+    explain_pictures([*args, str(folder / "seven")])
+    assert len(list((folder / "seven").glob("cat.*.png"))) == 7
     args[2] = "espresso"
     explain_pictures([*args, str(folder / "other")])
     assert (folder / "other/cat.png").exists()
 
 
 def test_command_takes_networks_and_layers(folder):
-    more = ["--model", "tests.models.test_foreign.own_network", "--layers", "layer2", "layer4", "--no-scores"]
+    more = ["--model", "tests.models.test_foreign.own_network", "--layers", "layer2, layer4", "--no-scores"]
     assert explain_pictures([str(folder / "cup.png"), *more, "--output", str(folder / "out")]) == 0
     assert (folder / "out/cup/LayerCAM_stage_layer4.png").exists()
     assert (folder / "out/cup/RefineCAM(LayerCAM_layer2_layer4)_stage_0_product.npy").exists()

@@ -1,5 +1,6 @@
 """Attribution methods written as text, for configs and command lines."""
 
+import re
 from collections.abc import Sequence
 
 from refinecam.attribution.method import METHODS, AttributionMethod
@@ -19,4 +20,4 @@ def parse_methods(text: str | Sequence[str]) -> list[AttributionMethod]:
     ['GradCAM++', 'LayerCAM', 'RefineCAM(LayerCAM)']
     """
     whole = text if isinstance(text, str) else ", ".join(text)
-    return parse_calls(whole.replace("GradCAM++", "GradCAMPlusPlus"), METHODS, "methods")
+    return parse_calls(re.sub(r"(?i)gradcam\+\+", "GradCAMPlusPlus", whole), METHODS, "methods")

@@ -142,7 +142,7 @@ def network_by_name(name: str, pretrained: bool = True) -> nn.Module:
     module, _, attribute = name.rpartition(".")
     try:
         made: Any = getattr(import_module(module), attribute) if module else None
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the latter for what is no dotted name
         raise InputError(
             f"network: {name} cannot be imported ({error}); name a function as package.module.function"
         ) from error

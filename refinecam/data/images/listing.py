@@ -17,6 +17,7 @@ from refinecam.core.errors import InputError
 from refinecam.data.pictures import EXTENSIONS, pictures_in
 
 WNID = re.compile(r"n\d{8}")
+NUMBER = re.compile(r"-?\d+(\.\d*)?")
 SPLITS = ("test", "val", "validation")
 """Folders to take of a root that has splits, the first first."""
 NUMBERED = "ILSVRC2012_validation_ground_truth.txt"
@@ -112,7 +113,13 @@ def _class_folders(root: Path) -> dict[str, list[Path]]:
     """The pictures of each folder that has any."""
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     known = {folder.name: pictures_in(folder) for folder in folders if not folder.name.startswith(".")}
-    return {name: files for name, files in known.items() if files}
+    full = {name: files for name, files in known.items() if files}
+    empty = [name for name in known if name not in full]
+    if empty and full and not all(WNID.fullmatch(name) for name in full):
+        raise InputError(
+            f"root: {root / empty[0]} has no pictures, and classes are numbered by folders; remove it, or add some"
+        )
+    return full
 
 
 def _ground_truth_of(root: Path) -> Path | None:
@@ -128,15 +135,13 @@ def _of_table(root: Path, table: Path) -> Listing:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"labels: {table} cannot be read as text ({error})") from error
-    rows = (
-        list(csv.reader(text.splitlines())) if table.suffix == ".csv" else [line.split() for line in text.splitlines()]
-    )
+    rows = _cells(table, text)
     rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
-    if rows and all(len(row) == 1 for row in rows):
+    if rows and all(len(row) == 1 for row in rows) and table.suffix != ".csv":
         return _in_order(root, table, [row[0] for row in rows])
     if rows and Path(rows[0][0]).suffix.lower() not in EXTENSIONS:
         rows = rows[1:]  # the names of the columns
-    if not rows or any(len(row) < 2 for row in rows):
+    if not rows or any(len(row) < 2 or not row[1] for row in rows):
         raise InputError(f"labels: {table} has not a file and a label on each line, as in cat.jpg,cat")
     files = [(root / row[0], row[1]) for row in rows]
     missing = [file for file, _ in files if not file.is_file()]
@@ -144,6 +149,15 @@ def _of_table(root: Path, table: Path) -> Listing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(f"labels: {table} names {missing[0]}{more}, which {'are' if more else 'is'} not there")
     return _listing(root, files, sorted({label for _, label in files}), f"labels: {table}")
+
+
+def _cells(table: Path, text: str) -> list[list[str]]:
+    """The lines' cells: of a CSV file between commas, semicolons or tabs, of other text between blanks."""
+    lines = text.splitlines()
+    if table.suffix != ".csv":
+        return [line.split() for line in lines]
+    delimiter = max(",;\t", key=lambda sign: lines[0].count(sign)) if lines else ","
+    return list(csv.reader(lines, delimiter=delimiter))
 
 
 def _in_order(root: Path, table: Path, labels: Sequence[str]) -> Listing:
@@ -184,8 +198,11 @@ def _listing(root: Path, files: Sequence[tuple[Path, str]], names: Sequence[str]
             raise InputError(f"{argument} has {strange[0]}, which is none of ImageNet's 1000 classes; leave it out")
         numbers = {name: list(known).index(name) for name in names}
         classes = tuple(known.values())
-    elif argument.startswith("labels") and all(name.isdecimal() for name in names):
-        numbers, classes = {name: int(name) for name in names}, ()
+    elif argument.startswith("labels") and all(NUMBER.fullmatch(name) for name in names):
+        numbers, classes = {name: int(float(name)) for name in names}, ()
+        wrong = [name for name, number in numbers.items() if number < 0 or number != float(name)]
+        if wrong:
+            raise InputError(f"{argument} has the label {wrong[0]}; expected classes' names, or numbers from 0")
     else:
         numbers = {name: number for number, name in enumerate(names)}
         if len(names) == 1:

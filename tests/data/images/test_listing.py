@@ -65,6 +65,7 @@ def test_wnids_have_the_labels_of_imagenet(folder, tmp_path):
         ("labels.csv", ["file,label", "a.png,dog", "b.png,cat"], [1, 0], ("cat", "dog")),
         ("labels.csv", ["a.png,dog", 'b.png,"a, cat"'], [1, 0], ("a, cat", "dog")),
         ("labels.csv", ["a.png,7", "b.png,3"], [7, 3], ()),
+        ("labels.csv", ["file;label", "a.png;10.0", "b.png;2.0"], [10, 2], ()),
         ("labels.csv", ["a.png,n02123045", "b.png,n01440764"], [281, 0], 1000),
         ("val.txt", ["a.png 65", "b.png 970"], [65, 970], ()),
         ("labels.txt", ["n02123045", "n01440764"], [281, 0], 1000),
@@ -129,13 +130,16 @@ def test_subset_depends_on_the_names_alone(tmp_path):
         (["a.png"], None, "root: .* has no folders with pictures"),
         (["cat/a.png"], None, "has one class, 'cat'; a classifier needs at least two"),
         (["a.png"], "a.png,cat\nc.png,dog\nd.png,dog", "names .*c.png and 1 more, which are not there"),
-        (["a.png", "b.png"], "cat", "has 1 labels for 2 pictures"),
+        (["a.png", "b.png"], "a.png,-1\nb.png,2", "has the label -1; expected classes' names, or numbers from 0"),
+        (["a.png", "b.png"], "a.png,1\nb.png,", "has not a file and a label on each line"),
+        (["a.png", "b.png"], "a.png\nb.png", "has not a file and a label on each line"),
+        (["cat/a.png", "dog/b.png", "ant/note.txt"], None, "ant has no pictures, and classes are numbered by folders"),
         (["a.png"], "", "has not a file and a label on each line"),
     ],
 )
 def test_folder_that_cannot_be_used(files, labels, message, tmp_path):
     for file in files:
-        draw(tmp_path / file)
+        draw(tmp_path / file) if file.endswith("png") else (tmp_path / file).parent.mkdir()
     table = None
     if labels is not None:
         table = tmp_path / "labels.csv"
