@@ -228,7 +228,7 @@ def test_an_interrupted_evaluation_keeps_its_rows(trained, tmp_path, monkeypatch
 
 def test_an_output_that_is_a_file(trained, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(SystemExit, match=r"error: .*file.*: .*; name another path"):
+    with pytest.raises(SystemExit, match=r"error: .*file.*: .*or name another path"):
         run(lambda: evaluate(evaluate_args(trained, tmp_path / "file")))
     assert (tmp_path / "file").read_text() == "mine"
 

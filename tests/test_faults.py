@@ -32,7 +32,14 @@ LONG = (
 
 def started(trained, output, *more):
     command = [sys.executable, "evaluate.py", *evaluate_args(trained, output, *LONG, *more)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
+    )
     until = time.monotonic() + 120
     while not (output / "parts/evaluation.json").exists():
         assert time.monotonic() < until
@@ -49,7 +56,10 @@ def started(trained, output, *more):
 def test_signal_ends_a_long_batch_at_once(number, status, line, trained, tmp_path):
     process = started(trained, tmp_path / "out")
     process.send_signal(number)
-    _, shown = process.communicate(timeout=20)
+    try:
+        _, shown = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert process.returncode == status
     assert line in shown
     assert "Traceback" not in shown

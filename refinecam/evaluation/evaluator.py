@@ -122,6 +122,8 @@ class Evaluator(L.LightningModule):
         """Refuse, before anything is written, what would fail later: other classes or colors, no gradients."""
         if self.methods and getattr(self.trainer.test_loop, "inference_mode", False):
             raise InputError("trainer: maps need gradients; use Trainer(inference_mode=False)")
+        if (known := getattr(self.network, "num_classes", None)) is not None:
+            self._check_count(known)
         if self.normalize is not None:
             check_colors("checkpoint", self.checkpoint, self.normalize, data_of(self.trainer).normalized)
 
@@ -277,13 +279,12 @@ class Evaluator(L.LightningModule):
             logger.log_metrics(values, step)
 
     def _check_classes(self, images: Tensor) -> None:
-        """Refuse a network of other classes, or one that does not take the images.
+        """Refuse a network that does not take the images, or has other classes than the data."""
+        any_class = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self._check_count(first_logits(self.network, images[:1], any_class).shape[1])
 
-        Raises:
-            InputError: with what does not fit.
-        """
-        data, one = data_of(self.trainer), images[:1]
-        count = first_logits(self.network, one, torch.zeros(1, dtype=torch.int64, device=self.device)).shape[1]
+    def _check_count(self, count: int) -> None:
+        data = data_of(self.trainer)
         wanted = len(data.classes) or data.least_classes
         if count < wanted or (data.classes and count != wanted):
             raise InputError(

@@ -89,8 +89,8 @@ def test_names():
     [
         (lambda: RefineCAM(HalfCAM()), "cam: RefineCAM works around a CAM"),
         (lambda: RefineCAM(LayerCAM(stage=2)), r"leave the stage out of LayerCAM\(stage=2\).*RefineCAM\(…, stage=2\)"),
-        (lambda: RefineCAM(LayerCAM(), layers=5), "layers: expected a list of layers' names"),
-        (lambda: RefineCAM(LayerCAM(), layers="layer1"), "layers: expected a list of layers' names"),
+        (lambda: RefineCAM(LayerCAM(), layers=5), "layers: expected a list of layers or their names"),
+        (lambda: RefineCAM(LayerCAM(), layers="layer1"), "layers: expected a list of layers or their names"),
         (lambda: RefineCAM(LayerCAM(), aggregator="sum"), "aggregator: expected one of"),
     ],
 )
@@ -101,5 +101,7 @@ def test_bad_arguments(build, message):
 
 @pytest.mark.parametrize("stage", [4, -5, "layer9"])
 def test_bad_stage(stage, backbones, batch):
-    with pytest.raises(ValueError, match=r"no stage .* to refine from; there are 0"):
+    with pytest.raises(
+        ValueError, match=r"no stage .* to refine from; there are 0|no layer named .layer9.; close to it: layer4"
+    ):
         RefineCAM(LayerCAM(), stage=stage)(backbones["resnet18"], *batch)
