@@ -127,7 +127,7 @@ def test_checkpoint_is_whole_or_the_earlier_one(tmp_path, monkeypatch):
 def test_network_that_puts_out_nan_is_refused(trained, tmp_path, monkeypatch):
     network = load_network(trained / "weights/best.ckpt")
     network.fc.weight.data[:] = torch.nan
-    monkeypatch.setattr("refinecam.evaluation.evaluator.build_network", lambda weights: network)
+    monkeypatch.setattr("refinecam.models.choice.build_network", lambda weights: network)
     with pytest.raises(SystemExit, match=r"error: checkpoint: the network's output for image 0 is not finite; are its"):
         run(lambda: evaluate(evaluate_args(trained, tmp_path)))
 

@@ -18,12 +18,11 @@ from refinecam.data import OwnScorer, data_of
 from refinecam.evaluation.accuracy import prediction_rows
 from refinecam.evaluation.identity import versions, weights_digest
 from refinecam.evaluation.report import report
+from refinecam.evaluation.rows import check_finite, feed, key_of, named, scores_in, so_far, spread
 from refinecam.evaluation.store import Results
-from refinecam.evaluation.table import KEYS
 from refinecam.metrics import SCORES, MapEvaluation, PerImageMean, parse_scores
-from refinecam.models import build_network, check_colors, create_backbone, read_weights
-from refinecam.models.checkpoints import SHIPPED, load_into
-from refinecam.models.foreign import IMAGENET, network_by_name
+from refinecam.models import check_colors
+from refinecam.models.choice import choose_network
 
 LOG_SECONDS = 30
 
@@ -85,27 +84,9 @@ class Evaluator(L.LightningModule):
         self.target, self.only_correct, self.figure_images = target, only_correct, figure_images
         self.seed, self.chunk, self.overwrite = seed, chunk, overwrite
         self.results = Results(output)
-        self.checkpoint: Path | None = None
-        self.normalize: bool | None = None
-        if network is not None:
-            if backbone is not None:
-                raise InputError(f"network: {network} and backbone {backbone} are two networks; leave one out")
-            self.name, self.image_size = network, image_size
-            self.network = network_by_name(network, pretrained=checkpoint is None)
-            if checkpoint is not None:
-                load_into(self.network, checkpoint, network)
-        elif checkpoint is not None:
-            weights = read_weights(checkpoint, backbone, image_size)
-            self.checkpoint, self.normalize = weights.path, weights.normalize
-            own = weights.path.parent == SHIPPED or checkpoint == IMAGENET
-            file = Path(checkpoint).stem if own else f"{weights.path.parent.name}/{weights.path.name}"
-            self.name, self.image_size = f"{weights.backbone} ({file})", weights.image_size
-            self.network = build_network(weights)
-        elif backbone is not None:
-            self.name, self.image_size = f"{backbone} (ImageNet)", image_size
-            self.network = create_backbone(backbone, pretrained=True, image_size=image_size)
-        else:
-            raise InputError("checkpoint: name trained weights, a backbone for its ImageNet weights, or a network")
+        chosen = choose_network(backbone, checkpoint, network, image_size)
+        self.network, self.title, self.image_size = chosen.network, chosen.title, chosen.image_size
+        self.checkpoint, self.normalize = chosen.path, chosen.normalize
         side = self.image_size
         example = None if side is None else torch.zeros(1, 3, side, side)
         for method in self.methods:  # a stage that is not there is noticed before the data are prepared
@@ -153,15 +134,15 @@ class Evaluator(L.LightningModule):
             self._start(batch)
             self._check_classes(batch["image"])
         indices = batch["index"].tolist()
-        titles = [metric.title for metric in _scores(self.metrics[0])]
-        earlier = [[self.earlier.row(index, _key(method), titles) for index in indices] for method in self.methods]
+        titles = [metric.title for metric in scores_in(self.metrics[0])]
+        earlier = [[self.earlier.row(index, key_of(method), titles) for index in indices] for method in self.methods]
         if self._is_done(indices, earlier):
             for of_method, found in zip(self.metrics, earlier, strict=False):
-                _feed(of_method, found)
+                feed(of_method, found)
             return
         batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         logits = self.network(batch["image"])
-        _check_finite(logits, batch)
+        check_finite(logits, batch)
         predicted = logits.argmax(1)
         targets = batch["label"] if self.target == "label" else predicted
         keep = (predicted == batch["label"]) | (not self.only_correct)
@@ -173,28 +154,28 @@ class Evaluator(L.LightningModule):
             self.own.start(self.network, batch)
         known = {"label": batch["label"], "predicted": predicted, "target": targets, "skipped": ~keep}
         for number, (method, of_method, found) in enumerate(zip(self.methods, self.metrics, earlier, strict=False)):
-            self._show(f"{number} of {len(self.methods)} methods: {method.title}{_so_far(of_method)}")
+            self._show(f"{number} of {len(self.methods)} methods: {method.title}{so_far(of_method)}")
             missing = torch.tensor([row is None for row in found], device=self.device)
             columns, asked = dict(known), missing | shown
             if self.own is not None and asked.any():
                 own = self.own.score(method, targets)
                 own_rows += [
-                    {**_named(method, i), **row} for i, row, new in zip(indices, own.rows, missing, strict=True) if new
+                    {**named(method, i), **row} for i, row, new in zip(indices, own.rows, missing, strict=True) if new
                 ]
                 maps[method.title] = own.maps
                 columns |= own.columns
             elif (asked & keep).any():
                 asked = asked & keep
-                maps[method.title] = _spread(method(self.network, batch["image"][asked], targets[asked]), asked)
+                maps[method.title] = spread(method(self.network, batch["image"][asked], targets[asked]), asked)
             scored = keep & missing
-            columns |= self._score(method, _scores(of_method), batch, targets, confidence, scored, maps)
+            columns |= self._score(method, scores_in(of_method), batch, targets, confidence, scored, maps)
             values = {name: column.tolist() for name, column in columns.items()}
             new_rows = [
-                {**_named(method, index), **{name: column[i] for name, column in values.items()}}
+                {**named(method, index), **{name: column[i] for name, column in values.items()}}
                 for i, index in enumerate(indices)
             ]
             rows += [row for row, new in zip(new_rows, missing, strict=True) if new]
-            _feed(of_method, [old or new for old, new in zip(found, new_rows, strict=True)])
+            feed(of_method, [old or new for old, new in zip(found, new_rows, strict=True)])
         part = f"rank{self.trainer.global_rank:03d}-{batch_idx:06d}"
         described = data_of(self.trainer).describe(batch)
         self.results.add("predictions", part, prediction_rows(batch, predicted, controls, described))
@@ -237,8 +218,8 @@ class Evaluator(L.LightningModule):
         if self.trainer.is_global_zero:
             about = {
                 "identity": self._identity(),
-                "methods": [list(_key(method)) for method in self.methods],
-                "title": f"{self.name}, {data.title}",
+                "methods": [list(key_of(method)) for method in self.methods],
+                "title": f"{self.title}, {data.title}",
                 "classes": [str(name) for name in data.classes],
                 "expected_of_controls": dict(data.expected_of_controls),
                 "least_accuracy": data.least_accuracy,
@@ -273,7 +254,7 @@ class Evaluator(L.LightningModule):
         values = {
             f"so far/{metric.title}/{method.title}": float(metric.total / metric.scored)
             for method, metrics in zip(self.methods, self.metrics, strict=False)
-            for metric in _scores(metrics)
+            for metric in scores_in(metrics)
         }
         for logger in self.trainer.loggers:
             logger.log_metrics(values, step)
@@ -322,7 +303,7 @@ class Evaluator(L.LightningModule):
             seed=self.seed,
             chunk=self.chunk,
         )
-        return {metric.title: _spread(metric.per_image(evaluation), scored) for metric in metrics}
+        return {metric.title: spread(metric.per_image(evaluation), scored) for metric in metrics}
 
     def teardown(self, stage: str) -> None:
         """Let others into the folder."""
@@ -333,7 +314,7 @@ class Evaluator(L.LightningModule):
         if self.unread and not self.metrics:  # nothing could be read on this process
             self._start({})
         for method, metrics in zip(self.methods, self.metrics, strict=False):
-            for metric in _scores(metrics):
+            for metric in scores_in(metrics):
                 self.log(f"{metric.title}/{method.title}", metric.compute(), logger=False, sync_dist=True)
         if self.metrics:
             self.results.add("skipped", f"rank{self.trainer.global_rank:03d}", self.unread)
@@ -355,45 +336,3 @@ class Evaluator(L.LightningModule):
             arrays: dict[str, Any] = {name: value.half().cpu().numpy() for name, value in content.items()}
             arrays["name"] = str(data.classes[label] if data.classes else label)
             self.results.keep(int(batch["index"][i]), arrays)
-
-
-def _scores(metrics: nn.Module) -> list[PerImageMean]:
-    return [metric for metric in metrics.children() if isinstance(metric, PerImageMean)]
-
-
-def _check_finite(logits: Tensor, batch: Mapping[str, Any]) -> None:
-    broken = ~logits.isfinite().all(1)
-    if broken.any():
-        index = int(batch["index"][broken][0])
-        what = "the images are not finite" if not batch["image"].isfinite().all() else "are its weights?"
-        raise InputError(f"checkpoint: the network's output for image {index} is not finite; {what}")
-
-
-def _so_far(metrics: nn.Module) -> str:
-    """The mean of the score that the bar has room for."""
-    known = {metric.title: metric for metric in _scores(metrics) if metric.scored}
-    shown = known.get("arcc") or next(iter(known.values()), None)
-    return "" if shown is None else f", {shown.title} {float(shown.total / shown.scored):.3f} so far"
-
-
-def _key(method: Any) -> tuple[str, str, str]:
-    return method.name, method.stage_title, method.aggregator or ""
-
-
-def _named(method: Any, index: int) -> dict[str, Any]:
-    return {"index": index, **dict(zip(KEYS, _key(method), strict=True))}
-
-
-def _feed(metrics: nn.Module, rows: Sequence[dict[str, Any] | None]) -> None:
-    """Add the scores of a batch, new ones and earlier ones, to one method's metrics."""
-    explained = [row for row in rows if row is not None and not row["skipped"]]
-    for metric in _scores(metrics):
-        metric.skip(len(rows) - len(explained))
-        metric.add(torch.tensor([row[metric.title] for row in explained], dtype=torch.float64, device=metric.device))
-
-
-def _spread(values: Tensor, keep: Tensor) -> Tensor:
-    """Values of the kept images at their places among all; NaN at the others."""
-    spread = values.new_full((len(keep), *values.shape[1:]), torch.nan)
-    spread[keep] = values
-    return spread
