@@ -222,5 +222,5 @@ def _summarize(table: pd.DataFrame, output: Path) -> None:
         groups = table.groupby("method", sort=False)[scores]
         scored = groups.count().min(axis=1)
         means = groups.mean().assign(scored=scored, undefined=groups.size() - scored)
-        text = means.to_markdown(floatfmt=".3f")
+        text = means.to_markdown(floatfmt=("", *[".3f"] * len(scores), ".0f", ".0f"))
         print(f"\nMeans over what was explained, each in {output / 'summary.csv'}:\n\n{text}")

@@ -14,8 +14,8 @@ from refinecam.metrics.formulas import check_form
 
 CELL = 1.7
 SIDE = 3.6
-LETTERS = 12
-"""Of a title, an inch."""
+LETTERS, LINE = 13, 0.18
+"""Of a title, letters an inch and inches a line."""
 TOLERANCE = 0.02
 """By how much colors may leave [0, 1] through rounding."""
 
@@ -72,14 +72,18 @@ def picture_grid(rows: Sequence[Sequence[tuple[str, np.ndarray] | None]], captio
     scale = SIDE / max(height, width)
     inside = any(row[0] is None for row in rows)
     lines = caption.count("\n") + 1 if caption and not inside else 0
-    sizes = scale * width * len(rows[0]) + 0.2, (scale * height + 0.5) * len(rows) + 0.17 * lines + 0.1
+    letters = max(12, int(LETTERS * scale * width))
+    titled = [[None if cell is None else (textwrap.fill(cell[0], letters), cell[1]) for cell in row] for row in rows]
+    titles = sum(max(cell[0].count("\n") + 1 for cell in row if cell is not None) for row in titled)
+    heights = scale * height * len(rows) + LINE * (titles + lines) + 0.15 * (len(rows) + 1)
+    sizes = scale * width * len(rows[0]) + 0.2, heights
     figure = Figure(figsize=sizes, layout="constrained")
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
-    for axis, cell in zip(axes.flat, [cell for row in rows for cell in row], strict=True):
+    for axis, cell in zip(axes.flat, [cell for row in titled for cell in row], strict=True):
         axis.set_axis_off()
         if cell is not None:
             axis.imshow(cell[1], interpolation="antialiased")
-            axis.set_title(textwrap.fill(cell[0], max(10, int(LETTERS * scale * width))), fontsize=9)
+            axis.set_title(cell[0], fontsize=9)
     if inside:
         axis = axes[next(i for i, row in enumerate(rows) if row[0] is None)][0]
         axis.text(0.05, 0.95, caption, fontsize=9, va="top", transform=axis.transAxes)

@@ -43,3 +43,25 @@ def test_overlay_shows_where_the_map_is_high():
     shown = overlay(picture, values)
     assert shown.sum(2).argmax() == 6
     assert np.isfinite(overlay(picture, values * np.nan)).all()
+
+
+def test_grid_has_a_cell_for_each_picture_and_its_title_above():
+    picture = np.random.default_rng(0).random((40, 20, 3))
+    long = "RefineCAM(GradCAMPlusPlus), stage 0, product"
+    figure = picture_grid([[("picture", picture), (long, picture)], [None, ("map", picture)]], "90.0%  cat\n 5.0%  dog")
+    figure.canvas.draw()
+    axes = np.array(figure.axes).reshape(2, 2)
+    assert axes[0, 1].get_title().replace("\n", " ") == long
+    assert [text.get_text() for text in axes[1, 0].texts] == ["90.0%  cat\n 5.0%  dog"]
+    for axis in (axes[0, 0], axes[0, 1], axes[1, 1]):
+        box = axis.title.get_window_extent()
+        assert box.y1 <= figure.bbox.height
+        assert box.y0 >= axis.get_window_extent().y1 - 1
+        assert axis.get_window_extent().height > axis.get_window_extent().width
+
+
+def test_overlays_of_bytes_are_those_of_numbers():
+    generator = np.random.default_rng(0)
+    picture, values = generator.integers(0, 256, (8, 9, 3), np.uint8), generator.random((8, 9))
+    found = overlay_bytes(picture, values)
+    np.testing.assert_allclose(found, 255 * overlay(picture / 255, values), atol=2)
