@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from refinecam.data import DataModule
-from refinecam.visualization import overlay, overlay_figure
+from refinecam.visualization import overlay, overlay_bytes, overlay_figure, picture_grid
 
 
 def test_figures_have_a_cell_for_everything():
@@ -49,7 +50,7 @@ def test_grid_has_a_cell_for_each_picture_and_its_title_above():
     picture = np.random.default_rng(0).random((40, 20, 3))
     long = "RefineCAM(GradCAMPlusPlus), stage 0, product"
     figure = picture_grid([[("picture", picture), (long, picture)], [None, ("map", picture)]], "90.0%  cat\n 5.0%  dog")
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     axes = np.array(figure.axes).reshape(2, 2)
     assert axes[0, 1].get_title().replace("\n", " ") == long
     assert [text.get_text() for text in axes[1, 0].texts] == ["90.0%  cat\n 5.0%  dog"]
