@@ -95,8 +95,17 @@ class Results:
         return about
 
     def earlier(self) -> "Earlier":
-        """The rows that are there already; to be called once :meth:`start` has been, by the first process."""
-        running = _manifest(self.parts) or {}
+        """The rows that are there already; to be called once :meth:`start` has been, by the first process.
+
+        Raises:
+            InputError: if this process does not see the folder of the first one, on another machine.
+        """
+        running = _manifest(self.parts)
+        if running is None:
+            raise InputError(
+                f"output: what the first process writes into {self.folder} is not seen on {socket.gethostname()}; use "
+                "a folder that all machines share"
+            )
         self.run = int(running.get("run", 0))
         return Earlier(self._rows("per_image", running), self._rows("predictions", running))
 

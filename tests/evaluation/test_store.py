@@ -72,6 +72,13 @@ def test_earlier_rows_are_found_again(finished, results):
         results.merge(kept=0)
 
 
+def test_folder_that_is_not_shared_is_named(results):
+    with pytest.raises(
+        InputError, match=r"output: what the first process writes into .* use a folder that all machines"
+    ):
+        results.earlier()
+
+
 def test_newest_row_counts(results):
     start(results)
     fill(results, [0], road=0.25)
