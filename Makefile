@@ -33,11 +33,11 @@ birds: $(STAMP)  ## draw birds, train a ResNet18 on them, compute FunnyBirds' sc
 train-scratch: $(STAMP)  ## train a ResNet18 from nothing, on larger shapes at 128 px (about 8 minutes on 2 cores)
 	$(RUN) train.py --config configs/train/demo-scratch.yaml
 
-test: $(STAMP)  ## lint, type check and the tests (a few minutes)
+test: $(STAMP)  ## lint, type check and the tests (about ten minutes on 2 cores)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	@# Processes of one thread each, as the tests' networks are too small to share; of 1.5 GB each, so four at most.
+	@# Processes of one thread each, as the tests' networks are too small to share; of up to 4 GB each, so four at most.
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 lint: $(STAMP)  ## format and fix what can be fixed
