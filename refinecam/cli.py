@@ -1,189 +1,23 @@
-"""The command lines: the classes' typed signatures are the config's schema."""
+"""The command lines: train, evaluate, and the console script with all commands."""
 
-import argparse
-import inspect
 import logging
-import re
 import shutil
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
-import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.io import CheckpointIO
-from lightning.pytorch.utilities import rank_zero_info
 
-from refinecam.callbacks import FinalMetrics, TrainingPictures
 from refinecam.commands import explain_pictures, list_layers, make_report, show_results
+from refinecam.configuration import EvaluateCLI, TrainCLI, build, class_count
 from refinecam.core.errors import InputError
-from refinecam.core.files import WholeCheckpoints
 from refinecam.core.signals import ended_by_signals
 from refinecam.data import DataModule
 from refinecam.evaluation import Evaluator
 from refinecam.models import Classifier, check_colors, read_weights
-from refinecam.usage import EXAMPLE, OF_THE_MODEL, class_of, one_line, show_help
-
-
-class _CLI(LightningCLI):
-    """Any LightningDataModule by ``--data CLASS``, errors in one line, float32 where bfloat16 is only emulated."""
-
-    other: tuple[type, str]
-    """Model and name of the other command line, for options that are given to the wrong one."""
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """End wrong input with one line."""
-        try:
-            super().parse_arguments(parser, args)
-        except argparse.ArgumentError as error:
-            raise InputError(one_line(str(error), list(parser._option_string_actions), self.other)) from error
-
-    def instantiate_classes(self) -> None:
-        """Hand on what a class says of its arguments, which jsonargparse hides in what it says of types.
-
-        Raises:
-            InputError: the class's own.
-        """
-        try:
-            super().instantiate_classes()
-        except ValueError as error:
-            own: BaseException | None = error
-            while own is not None and not isinstance(own, InputError):
-                own = own.__cause__ or own.__context__
-            raise own or error from error
-
-    def data_follow(self, **values: Any) -> None:
-        """Give the data what the model decides.
-
-        Raises:
-            InputError: if they were given something else.
-        """
-        chosen = self.config.data
-        parameters = inspect.signature(class_of(chosen.class_path)).parameters
-        for name in parameters.keys() & values.keys():
-            default, value = parameters[name].default, values[name]
-            given = chosen.init_args.get(name, default)
-            if given not in (default, value):
-                raise InputError(f"data.{name}: the data follow the model; instead of {given} here give --model.{name}")
-            chosen.init_args[name] = value
-
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Compute in float32 where bfloat16 is only emulated."""
-        trainer = self._get(self.config_init, "trainer")
-        if isinstance(trainer.max_time, str) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", trainer.max_time):
-            raise InputError(
-                f"trainer.max_time: expected days:hours:minutes:seconds, for half an hour 00:00:30:00, got "
-                f"{trainer.max_time!r}"
-            )
-        on_cpu = trainer.accelerator == "cpu"
-        on_cpu |= trainer.accelerator == "auto" and not torch.accelerator.is_available()
-        precision = native_precision(str(trainer.precision), on_cpu)
-        if precision != str(trainer.precision):
-            rank_zero_info(f"This CPU only emulates bfloat16: {trainer.precision} becomes {precision}.")
-            kwargs["precision"] = precision
-        return super().instantiate_trainer(**kwargs)
-
-
-class TrainCLI(_CLI):
-    """Train a classifier on the shapes or other data, then test its best checkpoint."""
-
-    other = (Evaluator, "evaluate.py, with configs/evaluate/")
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks that every training has."""
-        parser.add_argument("--ckpt_path", type=str | None, help="checkpoint of a training to go on with")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        # Lightning's own save_last writes only when a best checkpoint is written, so a resumed training would go back.
-        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
-        parser.link_arguments("checkpoint.dirpath", "last_checkpoint.dirpath")
-        parser.add_lightning_class_args(TrainingPictures, "pictures")
-        parser.add_lightning_class_args(FinalMetrics, "final_metrics")
-        parser.link_arguments("data", "model.num_classes", compute_fn=_class_count, apply_on="instantiate")
-        best = {"monitor": "val/accuracy", "mode": "max", "filename": "best"}
-        last = {"filename": "last", "save_on_train_epoch_end": True}
-        parser.set_defaults({f"checkpoint.{name}": value for name, value in best.items()})
-        parser.set_defaults({f"last_checkpoint.{name}": value for name, value in last.items()})
-
-    def before_instantiate_classes(self) -> None:
-        """The data follow the model; a training that goes on has its weights already."""
-        if self.config.model.image_size is None:  # then the data's own size, if they have one
-            size = inspect.signature(class_of(self.config.data.class_path)).parameters.get("image_size")
-            self.config.model.image_size = size.default if size else None
-        self.data_follow(**{name: self.config.model[name] for name in OF_THE_MODEL})
-        if self.config.ckpt_path:
-            self.config.model.checkpoint, self.config.model.pretrained = None, False
-
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Write checkpoints that are whole or not there."""
-        given = self._get(self.config_init, "trainer").plugins or []
-        given = given if isinstance(given, list) else [given]
-        if not any(isinstance(plugin, CheckpointIO) for plugin in given):
-            kwargs["plugins"] = [*given, WholeCheckpoints()]
-        return super().instantiate_trainer(**kwargs)
-
-
-class EvaluateCLI(_CLI):
-    """Score a classifier and attribution methods on the test set."""
-
-    other = (Classifier, "train.py, with configs/train/")
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the folder for the results."""
-        parser.add_argument("--output", type=str, default="runs/evaluation", help="folder for tables, figure and logs")
-        parser.add_argument("--overwrite", type=bool, default=False, help="replace another evaluation in this folder")
-        parser.link_arguments("output", "model.output")
-        parser.link_arguments("overwrite", "model.overwrite")
-
-    def before_instantiate_classes(self) -> None:
-        """The data follow the model, which its checkpoint knows."""
-        model = self.config.model
-        known = {name: model[name] for name in OF_THE_MODEL}
-        if model.checkpoint and not model.network:
-            weights = read_weights(model.checkpoint, **known)
-            known = {"backbone": weights.backbone, "image_size": weights.image_size}
-        given = ("backbone", "image_size") if known["backbone"] else ("image_size",)
-        self.data_follow(**{name: known[name] for name in given if name == "backbone" or known[name] is not None})
-
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Log to TensorBoard in the output folder, and show the time that is left, unless the config says otherwise."""
-        trainer = self._get(self.config_init, "trainer")
-        given = list(trainer.callbacks or [])
-        if trainer.enable_progress_bar is not False and not any(isinstance(bar, ProgressBar) for bar in given):
-            # Rich's bar, which is Lightning's own choice, does not know it where a batch takes half a minute.
-            kwargs["callbacks"] = [*given, TQDMProgressBar()]
-        if trainer.logger in (None, True):
-            kwargs["logger"] = TensorBoardLogger(
-                self._get(self.config_init, "output"), name="", default_hp_metric=False
-            )
-        return super().instantiate_trainer(**kwargs)
-
-
-def build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_defaults: Any) -> Any:
-    """Read the command line, or ``args``, and make trainer, model and data of it."""
-    given = sys.argv[1:] if args is None else list(args)
-    if {"--help", "-h"} & set(given):
-        show_help(cli.__doc__ or "", model, given)
-        sys.exit(0)
-    return cli(
-        model,
-        L.LightningDataModule,
-        subclass_mode_data=True,
-        run=False,
-        # The shapes, if no other data are named; as a parser's default their own defaults would stay with others.
-        args=["--data", EXAMPLE, *("--help" if value == "--help-all" else value for value in given)],
-        seed_everything_default=0,
-        auto_configure_optimizers=False,  # the module has its own
-        save_config_kwargs={"overwrite": True},
-        # Lightning's summary counts no FLOPs and fills a screen.
-        trainer_defaults={"enable_model_summary": False, **trainer_defaults},
-        parser_kwargs={"description": cli.__doc__, "exit_on_error": False},
-    )
 
 
 def train(args: Sequence[str] | None = None) -> None:
@@ -230,7 +64,7 @@ def check_resumed(path: str, backbone: str, data: DataModule) -> None:
     result = read_weights(path, backbone)
     if result.path.suffix == ".safetensors":
         raise InputError(f"ckpt_path: {path} has weights alone; start from it with --model.checkpoint {path}")
-    if result.num_classes != (count := _class_count(data)):
+    if result.num_classes != (count := class_count(data)):
         raise InputError(f"ckpt_path: {path} has {result.num_classes} classes, the data have {count}")
     check_colors("ckpt_path", path, result.normalize, getattr(data, "normalized", True))
 
@@ -241,7 +75,8 @@ def evaluate(args: Sequence[str] | None = None) -> None:
     try:
         cli.trainer.test(cli.model, cli.datamodule, verbose=False)
     except InputError:
-        forget_logs(cli.trainer)
+        if not cli.trainer.test_loop.batch_progress.total.completed:
+            forget_logs(cli.trainer)
         raise
     finally:
         cli.model.results.close()
@@ -258,18 +93,6 @@ def forget_logs(trainer: L.Trainer) -> None:
         if isinstance(logger, TensorBoardLogger):
             logger.finalize("failed")
             shutil.rmtree(logger.log_dir, ignore_errors=True)
-
-
-def native_precision(precision: str, on_cpu: bool) -> str:
-    """``32-true`` instead of bfloat16 on a CPU that only emulates it, which is several times slower."""
-    emulated = not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return "32-true" if on_cpu and emulated and precision.startswith("bf16") else precision
-
-
-def _class_count(data: Any) -> int:
-    if not getattr(data, "classes", None):
-        raise InputError(f"data: {type(data).__name__} does not name its classes; give it an attribute classes")
-    return len(data.classes)
 
 
 def run(entry: Callable[[], int | None]) -> None:

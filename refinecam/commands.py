@@ -20,9 +20,8 @@ from refinecam.data import CLASSES
 from refinecam.data.pictures import EXTENSIONS, pictures_in
 from refinecam.evaluation import report
 from refinecam.explanation import TOP, Explanation, explain, transform_of
-from refinecam.models import create_backbone, load_network
-from refinecam.models.checkpoints import load_into
-from refinecam.models.foreign import IMAGENET, network_by_name
+from refinecam.models.choice import choose_network
+from refinecam.models.foreign import IMAGENET
 from refinecam.visualization import picture_grid
 
 CELL = 1000
@@ -122,20 +121,15 @@ def _add_network(parser: argparse.ArgumentParser, name: str = "--model") -> None
 
 
 def _network_of(options: argparse.Namespace, pretrained: bool) -> nn.Module:
-    name = options.model
-    if options.checkpoint is not None:
-        if name is None or timm.is_model(name):
-            return load_network(options.checkpoint, name)
-        network = network_by_name(name, pretrained=False)
-        load_into(network, options.checkpoint, name)
-        return network
+    name, checkpoint = options.model, options.checkpoint
     if name is None:
-        return load_network(IMAGENET)
+        return choose_network(None, checkpoint or IMAGENET, None).network
     if timm.is_model(name):
-        return create_backbone(name, pretrained).eval()
-    if "." in name and not Path(name).exists():
-        return network_by_name(name, pretrained)
-    return load_network(name) if "-" in name or Path(name).exists() else create_backbone(name)
+        return choose_network(name, checkpoint, None, pretrained=pretrained).network
+    if Path(name).exists() or "." not in name:
+        weights = checkpoint is None and (Path(name).exists() or "-" in name)
+        return choose_network(None if weights else name, name if weights else checkpoint, None).network
+    return choose_network(None, checkpoint, name, pretrained=pretrained).network
 
 
 def _columns(

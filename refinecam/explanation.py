@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution import AttributionMethod, parse_methods
 from refinecam.attribution.method import resize
-from refinecam.attribution.probing import USUAL_SIDE, usual_image
+from refinecam.attribution.probing import USUAL_SIDE, described_input, usual_image
 from refinecam.core.errors import InputError
 from refinecam.core.running import Method, Targets, as_targets, bare, eval_mode, first_logits
 from refinecam.data import JointTransform
@@ -23,7 +23,7 @@ from refinecam.data.images.dataset import cut_of, image_tensor
 from refinecam.data.images.listing import imagenet_classes
 from refinecam.data.pictures import open_rgb, to_rgb
 from refinecam.metrics import SCORES, MapEvaluation, parse_scores
-from refinecam.visualization import overlay_bytes
+from refinecam.visualization import overlay
 
 TOP = 5
 IMAGENET_SIZE = 1000
@@ -61,7 +61,7 @@ class Explanation:
 
     def overlay_of(self, method: str) -> Image.Image:
         """A method's map over the picture, at the picture's own resolution."""
-        return Image.fromarray(overlay_bytes(self.picture, self.maps[method]))
+        return Image.fromarray(overlay(self.picture, self.maps[method]))
 
 
 def explain(
@@ -87,7 +87,6 @@ def explain(
         classes: names of the classes; ImageNet's where the network has 1000 and no names are given.
         transform: to the network's input; None for the one that a timm network describes, or else ImageNet's.
         crop: explain the center that the network's evaluation sees; otherwise the whole picture, resized to its input.
-
         top: number of most probable classes to name.
 
     Raises:
@@ -110,7 +109,7 @@ def explain(
         box: tuple[int, int, int, int] | None = None
     else:
         opened = to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image, "image", "give another file")
-        inputs = image_tensor(opened, transform, crop)[None].to(_weight_of(model))
+        inputs = image_tensor(opened, transform, crop)[None].to(usual_image(model))
         shown, box = np.array(opened), cut_of(opened.size, transform) if crop else None
     if len(inputs) != 1:
         raise InputError(f"image: expected one, got a tensor {tuple(inputs.shape)}; take score for several")
@@ -185,9 +184,8 @@ def score(
 def transform_of(model: nn.Module) -> JointTransform:
     """The evaluation transform that a timm network, also in a wrapper, describes; ImageNet's usual one for others."""
     model = bare(model)
-    known = [part.pretrained_cfg for part in (model, *model.children()) if getattr(part, "pretrained_cfg", None)]
-    config = resolve_data_config(pretrained_cfg=known[0] if known else {"input_size": (3, USUAL_SIDE, USUAL_SIDE)})
-    return JointTransform.of_config(config, usual_image(model).shape[-1])
+    config = described_input(model) or {"input_size": (3, USUAL_SIDE, USUAL_SIDE)}
+    return JointTransform.of_config(resolve_data_config(pretrained_cfg=dict(config)), usual_image(model).shape[-1])
 
 
 def names_of(classes: Sequence[str], count: int) -> Sequence[str]:
@@ -246,10 +244,6 @@ def _from_array(image: np.ndarray) -> Image.Image:
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise InputError(f"image: expected an array of uint8 (H, W, 3), got {image.dtype} {image.shape}")
     return Image.fromarray(image)
-
-
-def _weight_of(model: nn.Module) -> Tensor:
-    return next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
 
 
 def _colors(inputs: Tensor, transform: JointTransform) -> np.ndarray:

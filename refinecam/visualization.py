@@ -51,7 +51,10 @@ def overlay_figure(
             truth = masks[row, 0].cpu().numpy()
             _show(axes[row][1], picture * (0.25 + 0.75 * truth[..., None]))
         for column, method in enumerate(maps, start=1 + (masks is not None)):
-            _show(axes[row][column], overlay(picture, maps[method][row, 0].float().cpu().numpy()))
+            _show(
+                axes[row][column],
+                overlay((255 * picture).round().astype(np.uint8), maps[method][row, 0].float().cpu().numpy()),
+            )
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(title.replace("(", "\n(", 1) if len(title) > 14 else title, fontsize=7)
     return figure
@@ -111,14 +114,15 @@ def _check(images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None) -> 
 
 
 def overlay(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A map's colors over the grayed picture, each (H, W, 3) in [0, 1]; a map with NaN is shown as black."""
-    gray = picture.mean(2, keepdims=True).repeat(3, 2)
-    colors = matplotlib.colormaps["inferno"](np.nan_to_num(values))[..., :3]
-    return 0.35 * gray + 0.65 * colors
+    """A map's colors over the grayed picture.
 
+    Args:
+        picture: uint8, shape (H, W, 3).
+        values: the map, in [0, 1], shape (H, W); NaN is shown as black.
 
-def overlay_bytes(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """:func:`overlay` for pictures of bytes, (H, W, 3) uint8, of any size: by a table of 256 colors."""
+    Returns:
+        uint8, shape (H, W, 3).
+    """
     table = 0.65 * 255 * matplotlib.colormaps["inferno"](np.arange(256))[:, :3].astype(np.float32)
     colors = table[np.round(255 * np.nan_to_num(values)).astype(np.uint8)]
     gray = np.float32(0.35) * picture.mean(2, keepdims=True, dtype=np.float32)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from refinecam import cli
 from refinecam.attribution import RandomCAM
-from refinecam.cli import evaluate, make_report, run, train
+from refinecam.cli import evaluate, run, train
+from refinecam.commands import make_report
+from refinecam.configuration import EvaluateCLI, build
 from refinecam.data import ShapesDataModule
 from refinecam.evaluation import Evaluator, report
 from tests.command_lines import DATA, METHODS, ROOT, evaluate_args, read_events, train_args
@@ -237,14 +238,14 @@ def test_the_time_that_is_left_is_shown(trained, tmp_path):
     args = evaluate_args(trained, tmp_path)
     for asked, bar in (("true", TQDMProgressBar), ("false", type(None))):
         args[args.index("--trainer.enable_progress_bar") + 1] = asked
-        trainer = cli.build(cli.EvaluateCLI, Evaluator, args, inference_mode=False).trainer
+        trainer = build(EvaluateCLI, Evaluator, args, inference_mode=False).trainer
         assert isinstance(trainer.progress_bar_callback, bar)
 
 
 def test_metrics_and_table_agree_and_the_report_can_be_made_again(trained, tmp_path):
     """What the Metric classes say, over all batches, is the mean of the table's column."""
     (tmp_path / "summary.md").write_text("an earlier run's")
-    parts = cli.build(cli.EvaluateCLI, Evaluator, evaluate_args(trained, tmp_path), inference_mode=False)
+    parts = build(EvaluateCLI, Evaluator, evaluate_args(trained, tmp_path), inference_mode=False)
     parts.trainer.test(parts.model, parts.datamodule, verbose=False)
     table = pd.read_parquet(tmp_path / "per_image.parquet")
     compared = 0

@@ -10,8 +10,8 @@ import torch
 import yaml
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from refinecam import cli
 from refinecam.cli import run, train
+from refinecam.configuration import TrainCLI, build
 from refinecam.core.errors import InputError
 from refinecam.data import CropStage
 from refinecam.data.shapes import module as shapes_module
@@ -128,7 +128,7 @@ def test_float32_where_bfloat16_is_only_emulated(monkeypatch):
     for native, expected in ((True, "bf16-mixed"), (False, "32-true")):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda native=native: native)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        options = cli.build(cli.TrainCLI, Classifier, train_args(ROOT)).trainer
+        options = build(TrainCLI, Classifier, train_args(ROOT)).trainer
         assert options.precision == expected
 
 
@@ -165,7 +165,7 @@ def test_configs_build_a_network_that_takes_their_images(config, birds):
     of_birds = "class_path" in yaml.safe_load(config.read_text())["data"]
     args = ["--config", str(config), "--model.pretrained", "false", "--trainer.logger", "false"]
     args += ["--data.folder", str(birds)] if of_birds else ["--data.backgrounds", "[procedural, DIR]"]
-    parts = cli.build(cli.TrainCLI, Classifier, args)
+    parts = build(TrainCLI, Classifier, args)
     if not of_birds:
         assert parts.datamodule.sources == ["procedural", "DIR"]
     crops = {stage.crop for stage in getattr(parts.datamodule, "curriculum", ())}
@@ -181,7 +181,7 @@ def test_another_curriculum_leaves_nothing_of_the_one_in_the_config(tmp_path):
     (tmp_path / "mine.yaml").write_text("data: {curriculum: [{crop: 48, share: 0.4, fill: true, train_size: 640}]}")
     args = ["--config", str(tmp_path / "mine.yaml"), "--data.curriculum", "[{crop: 64, share: 0.2}]"]
     args += ["--model.pretrained", "false", "--trainer.logger", "false"]
-    assert cli.build(cli.TrainCLI, Classifier, args).datamodule.curriculum == (CropStage(64, 0.2),)
+    assert build(TrainCLI, Classifier, args).datamodule.curriculum == (CropStage(64, 0.2),)
 
 
 @pytest.mark.parametrize(("name", "value"), [("image_size", 48), ("backbone", "vgg11")])

@@ -11,7 +11,7 @@ from timm.models.vgg import VGG
 from torch import Tensor, nn
 from torchvision.models import VGG as TorchvisionVGG
 
-from refinecam.attribution.layouts import fitting_layouts, to_nchw, usual_layout
+from refinecam.attribution.layouts import layout_of, to_nchw
 from refinecam.attribution.probing import (
     PROBES,
     STAGES,
@@ -66,10 +66,8 @@ def stages(model: nn.Module, image: Tensor | None = None) -> list[Stage]:
     outputs, _ = outputs_of(model, image, names)
     result = []
     for index, name in enumerate(names):
-        output, usual = outputs[name], usual_layout(model, name, outputs[name])
-        fitting = fitting_layouts(output, image)
-        layout = usual if usual in fitting or len(fitting) != 1 else fitting[0]
-        result.append(Stage(index, name, layout, *to_nchw(model, name, output, image).shape[1:]))
+        shape = to_nchw(model, name, outputs[name], image).shape
+        result.append(Stage(index, name, layout_of(model, name, outputs[name], image), *shape[1:]))
     return result
 
 

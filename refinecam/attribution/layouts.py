@@ -47,31 +47,36 @@ def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout:
     Raises:
         InputError: if the output is not spatial, or its layout is not known.
     """
-    result = _as_map(model, output, image, layout or usual_layout(model, layer, output), layout is not None)
-    if result is None and layout is None:
-        fitting = fitting_layouts(output, image)
-        result = _as_map(model, output, image, fitting[0], True) if len(fitting) == 1 else None
+    chosen = layout or layout_of(model, layer, output, image)
+    result = as_map(model, output, image, chosen, layout is not None)
     if result is None:
-        shown = layout or usual_layout(model, layer, output)
         height, width = image.shape[2:]
         raise InputError(
             f"stage: layer {layer!r} puts out {tuple(output.shape)} for {len(image)} images of {height}x{width}, "
-            f"no map in layout {shown}; {_remedy(output, image)}"
+            f"no map in layout {chosen}; {_remedy(output, image)}"
         )
     return result.float() if result.dtype in (torch.float16, torch.bfloat16) else result
 
 
-def usual_layout(model: nn.Module, layer: str, output: Tensor) -> str:
+def layout_of(model: nn.Module, layer: str, output: Tensor, image: Tensor) -> str:
+    """The usual layout, or the only one in which the output has the image's proportions."""
+    usual = _usual_layout(model, layer, output)
+    if as_map(model, output, image, usual) is None and len(fitting := fitting_layouts(output, image)) == 1:
+        return fitting[0]
+    return usual
+
+
+def _usual_layout(model: nn.Module, layer: str, output: Tensor) -> str:
     """The layout by the layer's type, or by what the model says."""
     module = model.get_submodule(layer)
     if output.ndim == 3:
-        return tokens_after(getattr(model, "num_prefix_tokens", 0))
+        return _tokens_after(getattr(model, "num_prefix_tokens", 0))
     if isinstance(module, CHANNELS_FIRST):
         return "NCHW"
     return "NHWC" if isinstance(module, CHANNELS_LAST) else str(getattr(model, "output_fmt", "NCHW"))
 
 
-def tokens_after(before: int) -> str:
+def _tokens_after(before: int) -> str:
     """The layout of tokens of which so many come before the image's."""
     return f"{before}+tokens" if before else "tokens"
 
@@ -85,11 +90,19 @@ def fitting_layouts(output: Tensor, image: Tensor) -> list[str]:
         return [name for name, (rows, columns) in sides.items() if _has_proportions(rows, columns, image)]
     counts = {before: output.shape[1] - before for before in range(min(MOST_TOKENS_BEFORE + 1, output.shape[1]))}
     grids = {before: _grid_of(count, image) for before, count in counts.items()}
-    return [tokens_after(before) for before, (rows, columns) in grids.items() if rows * columns == counts[before]]
+    return [_tokens_after(before) for before, (rows, columns) in grids.items() if rows * columns == counts[before]]
 
 
-def _as_map(model: nn.Module, output: Tensor, image: Tensor, layout: str, declared: bool) -> Tensor | None:
-    """The output as (N, C, h, w), or None where it is no such thing in this layout."""
+def as_map(model: nn.Module, output: Tensor, image: Tensor, layout: str, declared: bool = False) -> Tensor | None:
+    """The output as (N, C, h, w), or None where it is no such thing in this layout, or of other proportions.
+
+    Args:
+        model: the network.
+        output: of one of its layers.
+        image: the images.
+        layout: as for :func:`to_nchw`.
+        declared: by the caller, so that the proportions do not matter.
+    """
     if output.ndim != (3 if layout.endswith("tokens") else 4) or len(output) != len(image):
         return None
     if layout.endswith("tokens"):

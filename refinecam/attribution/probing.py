@@ -1,14 +1,14 @@
 """The stages of a network that says nothing of them, from two images of noise."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import log2
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from refinecam.attribution.layouts import fitting_layouts, to_nchw
+from refinecam.attribution.layouts import as_map, fitting_layouts, to_nchw
 from refinecam.core.errors import InputError
 from refinecam.core.running import eval_mode
 from refinecam.core.seeding import generator
@@ -19,10 +19,16 @@ PROBES = 2
 """Images in a probe: with one, many an output would look as if it had one for each image."""
 
 
+def described_input(model: nn.Module) -> Mapping[str, Any]:
+    """What a timm network, also in a wrapper, says of its images; nothing for others."""
+    configs = (getattr(part, "pretrained_cfg", None) for part in (model, *model.children()))
+    return next((config for config in configs if config), {})
+
+
 def usual_image(model: nn.Module) -> Tensor:
     """One image of noise, of the size that the model takes as far as it says so, with its weights' type and device."""
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    config = getattr(model, "pretrained_cfg", None) or {}
+    config = described_input(model)
     side = getattr(model, "image_size", None)
     side = side if isinstance(side, int) else USUAL_SIDE
     channels, height, width = config.get("input_size") or (3, side, side)
@@ -87,8 +93,8 @@ def probed_stages(model: nn.Module, image: Tensor) -> tuple[list[str], bool]:
     if isinstance(logits, Tensor) and logits.requires_grad and tensors:
         best = logits.amax(tuple(range(1, logits.ndim))).sum()
         gradients = torch.autograd.grad(best, [*tensors.values()], allow_unused=True)
-    octaves = {name: _octave(output, image) for name, output in outputs.items()}
-    entered = {name: _octave(inputs[name], image) for name in outputs}
+    octaves = {name: _octave(model, output, image) for name, output in outputs.items()}
+    entered = {name: _octave(model, inputs[name], image) for name in outputs}
     maps = [name for name in tensors if octaves[name] is not None]
     reached = {
         name for name, g in zip(tensors, gradients, strict=False) if g is not None and _reaches(model, name, g, image)
@@ -117,16 +123,11 @@ def probed_stages(model: nn.Module, image: Tensor) -> tuple[list[str], bool]:
     return chosen[-STAGES:], bool(reached)
 
 
-def _octave(output: Any, image: Tensor) -> int | None:
+def _octave(model: nn.Module, output: Any, image: Tensor) -> int | None:
     """How often the resolution of an output is halved against the image's; None if it is no map."""
     fitting = fitting_layouts(output, image) if isinstance(output, Tensor) else []
-    if not fitting:
-        return None
-    if output.ndim == 4:
-        rows = output.shape[2 if fitting[0] == "NCHW" else 1]
-    else:
-        before = int(fitting[0].partition("+")[0]) if "+" in fitting[0] else 0
-        rows = round(((output.shape[1] - before) * image.shape[2] / image.shape[3]) ** 0.5)
+    result = as_map(model, output, image, fitting[0]) if fitting else None
+    rows = 1 if result is None else result.shape[2]
     return round(log2(image.shape[2] / rows)) if rows > 1 else None
 
 

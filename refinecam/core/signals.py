@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -25,7 +26,7 @@ def ended_by_signals() -> Iterator[None]:
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, lambda *_: None) for number in ENDING}
-    os.register_at_fork(after_in_child=_forget)
+    _forget_in_forks()
     threading.Thread(target=_watch, args=(reader,), daemon=True).start()
     try:
         yield
@@ -46,7 +47,7 @@ def _watch(reader: int) -> None:
     os.close(reader)
 
 
-def _forget() -> None:
-    """Leave the parent out of what is sent to a fork."""
-    if threading.current_thread() is threading.main_thread():
-        signal.set_wakeup_fd(-1)
+@cache
+def _forget_in_forks() -> None:
+    """Leave this process out of what is sent to its forks."""
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))

@@ -94,7 +94,8 @@ class JointTransform:
         """Make floats of what :meth:`as_bytes` gave, the images of a batch (N, 3, S, S) as well as one."""
         image = sample["image"]
         mean, std = (255 * image.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (self.mean, self.std))
-        return {**sample, "image": (image - mean) / std, "mask": sample["mask"].float()}
+        masks = {"mask": sample["mask"].float()} if "mask" in sample else {}
+        return {**sample, "image": (image - mean) / std, **masks}
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Colors in [0, 1] of normalized images (…, 3, H, W)."""

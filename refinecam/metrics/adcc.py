@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from refinecam.core.running import Targets
 from refinecam.metrics.average_drop import average_drop_of
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.coherency import coherency_of
@@ -10,7 +11,7 @@ from refinecam.metrics.evaluation import MapEvaluation, Method
 from refinecam.metrics.formulas import harmonic_mean
 
 
-def adcc(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, method: Method) -> Tensor:
+def adcc(model: nn.Module, images: Tensor, targets: Targets, maps: Tensor, method: Method) -> Tensor:
     r"""Average Drop, Coherency and Complexity in one (Poppi et al., CVPRW 2021).
 
     .. math::
@@ -22,7 +23,7 @@ def adcc(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, method
     Args:
         model: classifier, images to logits.
         images: normalized images, shape (N, C, H, W).
-        targets: explained classes, int64, shape (N,).
+        targets: explained classes, int64, shape (N,), a list or an array, one for all, or None for the predicted.
         maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
         method: what made them; it is asked again, for the masked images.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from refinecam.core.running import Targets
 from refinecam.metrics.base import register
 from refinecam.metrics.coherency import coherency_of
 from refinecam.metrics.complexity import complexity
@@ -16,7 +17,7 @@ from refinecam.metrics.road import PERCENTILES, RoadScore
 def arcc(
     model: nn.Module,
     images: Tensor,
-    targets: Tensor,
+    targets: Targets,
     maps: Tensor,
     method: Method,
     percentiles: Sequence[float] = PERCENTILES,
@@ -36,7 +37,7 @@ def arcc(
     Args:
         model: classifier, images to logits.
         images: normalized images, shape (N, C, H, W).
-        targets: explained classes, int64, shape (N,).
+        targets: explained classes, int64, shape (N,), a list or an array, one for all, or None for the predicted.
         maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
         method: what made them; it is asked again, for the masked images.
         percentiles: see :func:`~refinecam.metrics.functional.road`.

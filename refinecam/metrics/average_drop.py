@@ -2,12 +2,13 @@
 
 from torch import Tensor, nn
 
+from refinecam.core.running import Targets
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.evaluation import MapEvaluation, shared
 from refinecam.metrics.formulas import relative_drop
 
 
-def average_drop(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor) -> Tensor:
+def average_drop(model: nn.Module, images: Tensor, targets: Targets, maps: Tensor) -> Tensor:
     r"""How much confidence is lost when only what the map shows is kept (Chattopadhyay et al., WACV 2018).
 
     .. math:: \mathrm{AverageDrop} = \frac{\max(0,\; y_c(x) - y_c(x \odot M))}{y_c(x)}
@@ -17,7 +18,7 @@ def average_drop(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor
     Args:
         model: classifier, images to logits.
         images: normalized images, shape (N, C, H, W); the product is taken on them, so 0 is the mean color.
-        targets: explained classes, int64, shape (N,).
+        targets: explained classes, int64, shape (N,), a list or an array, one for all, or None for the predicted.
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
 
     Returns:

@@ -2,12 +2,13 @@
 
 from torch import Tensor, nn
 
+from refinecam.core.running import Targets
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.evaluation import MapEvaluation, Method, shared
 from refinecam.metrics.formulas import pearson
 
 
-def coherency(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, method: Method) -> Tensor:
+def coherency(model: nn.Module, images: Tensor, targets: Targets, maps: Tensor, method: Method) -> Tensor:
     r"""Whether a method finds again what it has shown (Poppi et al., CVPRW 2021).
 
     .. math:: \mathrm{Coherency} = \tfrac{1}{2}\big(1 + \rho(M(x),\, M(x \odot M(x)))\big)
@@ -17,7 +18,7 @@ def coherency(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor, m
     Args:
         model: classifier, images to logits.
         images: normalized images, shape (N, C, H, W).
-        targets: explained classes, int64, shape (N,).
+        targets: explained classes, int64, shape (N,), a list or an array, one for all, or None for the predicted.
         maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
         method: what made them; it is asked again, for the masked images.
 

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from refinecam.core.running import Targets
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.evaluation import MapEvaluation
 
 
-def increase_in_confidence(model: nn.Module, images: Tensor, targets: Tensor, maps: Tensor) -> Tensor:
+def increase_in_confidence(model: nn.Module, images: Tensor, targets: Targets, maps: Tensor) -> Tensor:
     r"""Whether what the map shows alone is more convincing than the whole image (Chattopadhyay et al., WACV 2018).
 
     .. math:: \mathrm{Increase} = \mathbb{1}[\,y_c(x) < y_c(x \odot M)\,]
@@ -15,7 +16,7 @@ def increase_in_confidence(model: nn.Module, images: Tensor, targets: Tensor, ma
     Args:
         model: classifier, images to logits.
         images: normalized images, shape (N, C, H, W); the product is taken on them, so 0 is the mean color.
-        targets: explained classes, int64, shape (N,).
+        targets: explained classes, int64, shape (N,), a list or an array, one for all, or None for the predicted.
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
 
     Returns:

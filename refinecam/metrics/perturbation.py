@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
 from refinecam.core.errors import InputError, check_choice, check_counts
+from refinecam.core.running import Targets
 from refinecam.imputation import impute
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.evaluation import MapEvaluation, shared
@@ -20,7 +21,7 @@ BLUR = 11
 def deletion(
     model: nn.Module,
     images: Tensor,
-    targets: Tensor,
+    targets: Targets,
     maps: Tensor,
     steps: int = 20,
     fill: Fill = "mean",
@@ -35,7 +36,7 @@ def deletion(
     Args:
         model: classifier, images to logits.
         images: normalized images, shape (N, C, H, W).
-        targets: explained classes, int64, shape (N,).
+        targets: explained classes, int64, shape (N,), a list or an array, one for all, or None for the predicted.
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
         steps: how many; the network runs ``steps`` + 1 times for each map.
         fill: what stands where pixels are missing: the ``"mean"`` color (0; RISE's choice for deletion), a ``"blur"``
@@ -57,7 +58,7 @@ def deletion(
 def insertion(
     model: nn.Module,
     images: Tensor,
-    targets: Tensor,
+    targets: Targets,
     maps: Tensor,
     steps: int = 20,
     fill: Fill = "blur",

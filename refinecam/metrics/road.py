@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from refinecam.core.errors import check_choice, check_range
+from refinecam.core.running import Targets
 from refinecam.core.seeding import generator, identities
 from refinecam.imputation import impute
 from refinecam.metrics.base import PerImageMean, register
@@ -25,7 +26,7 @@ PERCENTILES = (20, 40, 60, 80)
 def road(
     model: nn.Module,
     images: Tensor,
-    targets: Tensor,
+    targets: Targets,
     maps: Tensor,
     percentiles: Sequence[float] = PERCENTILES,
     noise: float = 0.01,
@@ -44,7 +45,7 @@ def road(
     Args:
         model: classifier, images to logits.
         images: normalized images, shape (N, C, H, W).
-        targets: explained classes, int64, shape (N,).
+        targets: explained classes, int64, shape (N,), a list or an array, one for all, or None for the predicted.
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
         percentiles: shares of pixels to impute, in percent.
         noise: standard deviation of the noise on imputed pixels, in normalized units.

@@ -30,7 +30,11 @@ class Chosen(NamedTuple):
 
 
 def choose_network(
-    backbone: str | None, checkpoint: str | None, network: str | None, image_size: int | None = None
+    backbone: str | None,
+    checkpoint: str | None,
+    network: str | None,
+    image_size: int | None = None,
+    pretrained: bool = True,
 ) -> Chosen:
     """Build the network that a backbone, a checkpoint or a function names.
 
@@ -39,6 +43,7 @@ def choose_network(
         checkpoint: weights, by file or by name.
         network: ``package.module.function``; with a checkpoint its state dict.
         image_size: side of the images.
+        pretrained: false leaves out the weights that would be fetched for a backbone or torchvision's function.
 
     Raises:
         InputError: if none is named, two are, or weights do not fit.
@@ -46,7 +51,7 @@ def choose_network(
     if network is not None:
         if backbone is not None:
             raise InputError(f"network: {network} and backbone {backbone} are two networks; leave one out")
-        made = network_by_name(network, pretrained=checkpoint is None)
+        made = network_by_name(network, pretrained and checkpoint is None)
         if checkpoint is not None:
             load_into(made, checkpoint, network)
         return Chosen(made, network, image_size)
@@ -58,5 +63,6 @@ def choose_network(
         title = f"{weights.backbone} ({file})"
         return Chosen(build_network(weights), title, weights.image_size, weights.normalize, path)
     if backbone is not None:
-        return Chosen(create_backbone(backbone, True, image_size=image_size), f"{backbone} (ImageNet)", image_size)
+        made = create_backbone(backbone, pretrained, image_size=image_size).eval()
+        return Chosen(made, f"{backbone} (ImageNet)", image_size)
     raise InputError("checkpoint: name trained weights, a backbone for its ImageNet weights, or a network")

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
-from refinecam.cli import native_precision
+from refinecam.configuration import native_precision
 from refinecam.core.backbones import data_config, takes_any_size
 from refinecam.data import CropStage, ShapesDataModule
 from refinecam.models import Classifier

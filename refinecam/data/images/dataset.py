@@ -80,7 +80,7 @@ def image_tensor(image: Image.Image, transform: JointTransform, crop: bool) -> T
     """A normalized tensor (3, S, S) of a Pillow image in RGB."""
     shaped = placed(image, transform, crop, RESAMPLING[transform.interpolation])
     colors = torch.from_numpy(np.array(shaped)).permute(2, 0, 1)
-    return transform.normalize({"image": colors, "mask": colors[:1]})["image"]
+    return transform.normalize({"image": colors})["image"]
 
 
 def placed(image: Image.Image, transform: JointTransform, crop: bool, resampling: Image.Resampling) -> Image.Image:

@@ -148,7 +148,7 @@ def _of_table(root: Path, table: Path) -> Listing:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(f"labels: {table} names {missing[0]}{more}, which {'are' if more else 'is'} not there")
-    return _listing(root, files, sorted({label for _, label in files}), f"labels: {table}")
+    return _listing(root, files, sorted({label for _, label in files}), f"labels: {table}", numbers=True)
 
 
 def _cells(table: Path, text: str) -> list[list[str]]:
@@ -171,7 +171,7 @@ def _in_order(root: Path, table: Path, labels: Sequence[str]) -> Listing:
         if unknown:
             raise InputError(f"labels: {table} has {unknown[0]!r}, which is no number of meta.mat")
         labels = [wnids[label] for label in labels]
-    return _listing(root, list(zip(files, labels, strict=True)), sorted(set(labels)), f"labels: {table}")
+    return _listing(root, list(zip(files, labels, strict=True)), sorted(set(labels)), f"labels: {table}", numbers=True)
 
 
 def _wnids_of_numbers(meta: Path) -> dict[str, str]:
@@ -186,8 +186,10 @@ def _wnids_of_numbers(meta: Path) -> dict[str, str]:
     return {str(int(entry["ILSVRC2012_ID"])): str(entry["WNID"]) for entry in synsets if entry["num_children"] == 0}
 
 
-def _listing(root: Path, files: Sequence[tuple[Path, str]], names: Sequence[str], argument: str) -> Listing:
-    """Labels as numbers: ImageNet's where all names are, else their own, or the place of the name."""
+def _listing(
+    root: Path, files: Sequence[tuple[Path, str]], names: Sequence[str], argument: str, numbers: bool = False
+) -> Listing:
+    """Labels as numbers: ImageNet's where all names are, those of a table that has numbers, or the name's place."""
     if not files:
         raise InputError(f"root: there are no pictures in {root} (looked for {', '.join(sorted(EXTENSIONS))})")
     known = imagenet_classes()
@@ -196,19 +198,19 @@ def _listing(root: Path, files: Sequence[tuple[Path, str]], names: Sequence[str]
         strange = [name for name in names if name not in known]
         if strange:
             raise InputError(f"{argument} has {strange[0]}, which is none of ImageNet's 1000 classes; leave it out")
-        numbers = {name: list(known).index(name) for name in names}
+        labels = {name: list(known).index(name) for name in names}
         classes = tuple(known.values())
-    elif argument.startswith("labels") and all(NUMBER.fullmatch(name) for name in names):
-        numbers, classes = {name: int(float(name)) for name in names}, ()
-        wrong = [name for name, number in numbers.items() if number < 0 or number != float(name)]
+    elif numbers and all(NUMBER.fullmatch(name) for name in names):
+        labels, classes = {name: int(float(name)) for name in names}, ()
+        wrong = [name for name, number in labels.items() if number < 0 or number != float(name)]
         if wrong:
             raise InputError(f"{argument} has the label {wrong[0]}; expected classes' names, or numbers from 0")
     else:
-        numbers = {name: number for number, name in enumerate(names)}
+        labels = {name: number for number, name in enumerate(names)}
         if len(names) == 1:
             raise InputError(f"{argument} has one class, {names[0]!r}; a classifier needs at least two")
     ordered = sorted(files, key=lambda entry: entry[0].as_posix())
-    return Listing(root, [Picture(file, numbers[name], i) for i, (file, name) in enumerate(ordered)], classes)
+    return Listing(root, [Picture(file, labels[name], i) for i, (file, name) in enumerate(ordered)], classes)
 
 
 @cache
