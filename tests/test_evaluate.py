@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import warnings
 
 import pandas as pd
 import pytest
@@ -246,7 +247,9 @@ def test_metrics_and_table_agree_and_the_report_can_be_made_again(trained, tmp_p
     """What the Metric classes say, over all batches, is the mean of the table's column."""
     (tmp_path / "summary.md").write_text("an earlier run's")
     parts = build(EvaluateCLI, Evaluator, evaluate_args(trained, tmp_path), inference_mode=False)
-    parts.trainer.test(parts.model, parts.datamodule, verbose=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*before the ``update`` method")
+        parts.trainer.test(parts.model, parts.datamodule, verbose=False)
     table = pd.read_parquet(tmp_path / "per_image.parquet")
     compared = 0
     for method, metrics in zip(parts.model.methods, parts.model.metrics, strict=True):

@@ -51,7 +51,7 @@ def feed(metrics: nn.Module, rows: Sequence[dict[str, Any] | None]) -> None:
     explained = [row for row in rows if row is not None and not row["skipped"]]
     for metric in scores_in(metrics):
         metric.skip(len(rows) - len(explained))
-        metric.add(torch.tensor([row[metric.title] for row in explained], dtype=torch.float64, device=metric.device))
+        metric.update(torch.tensor([row[metric.title] for row in explained], dtype=torch.float64, device=metric.device))
 
 
 def spread(values: Tensor, keep: Tensor) -> Tensor:

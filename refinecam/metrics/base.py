@@ -87,22 +87,23 @@ class PerImageMean(Metric, ABC):
             evaluation.results[key] = scores.masked_fill(evaluation.undefined, torch.nan)
         return evaluation.results[key]
 
-    def update(self, evaluation: MapEvaluation, *others: object) -> None:
+    def update(self, evaluation: MapEvaluation | Tensor, *others: object) -> None:
         """Add the images of one batch.
 
+        Args:
+            evaluation: of their maps, or scores that are known, shape (N,), NaN where there is none.
+            others: none; what functions take is answered with the remedy.
+
         Raises:
-            InputError: if it is no :class:`~refinecam.metrics.MapEvaluation`.
+            InputError: if it is neither.
         """
-        if not isinstance(evaluation, MapEvaluation) or others:
+        known = isinstance(evaluation, Tensor) and evaluation.ndim == 1 and evaluation.is_floating_point()
+        if others or not (known or isinstance(evaluation, MapEvaluation)):
             raise InputError(
                 f"evaluation: {type(self).__name__} scores one MapEvaluation(model, images, targets, maps, method), "
                 f"got {type(evaluation).__name__}; tensors go to the function {self.name}"
             )
-        self.add(self.per_image(evaluation))
-
-    def add(self, scores: Tensor) -> None:
-        """Add scores that are known, (N,); NaN where there is none."""
-        scores = scores.double()
+        scores = (evaluation if isinstance(evaluation, Tensor) else self.per_image(evaluation)).double()
         defined = scores[scores.isfinite()]
         self.total += defined.sum()
         self.squares += (defined**2).sum()

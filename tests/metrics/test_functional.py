@@ -232,7 +232,7 @@ def test_other_bad_input(tiny_net, images, targets):
     with pytest.raises(
         ValueError, match=r"evaluation: ROAD scores one MapEvaluation\(.*got Tensor; tensors go to the function road"
     ):
-        ROAD().update(torch.zeros(1))
+        ROAD().update(torch.zeros(1, 1, 2, 2))
     with pytest.raises(ValueError, match="targets: expected an int64 tensor"):
         road(tiny_net, images, targets[:3], maps)
     with pytest.raises(ValueError, match="targets: class 6 is not one of the model's 6 classes"):
