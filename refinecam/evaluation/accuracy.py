@@ -16,7 +16,7 @@ CONTROL, FACTOR = "control: ", "factor: "
 NEIGHBORS = 25
 TOLERANCE = 0.02
 MOST_CLASSES = 50
-"""Of more classes the text has no lines; the table has."""
+"""Of more classes text and TensorBoard have no lines; the table has."""
 COLUMNS = ("style", "group", "name", "images", "accuracy", "low", "high", "as_expected")
 
 
@@ -108,12 +108,16 @@ def _rows(
     return rows
 
 
+def worth_showing(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without the classes, where these are too many to look at one by one."""
+    of_class = table["group"].eq("class")
+    return table[~of_class] if of_class.sum() > MOST_CLASSES * table["style"].nunique() else table
+
+
 def accuracy_markdown(table: pd.DataFrame) -> str:
     """The table for people."""
     texts = []
-    of_class = table["group"].eq("class")
-    if of_class.sum() > MOST_CLASSES * max(1, table["style"].nunique()):
-        table = table[~of_class]
+    table = worth_showing(table)
     for style, of_style in table.groupby("style", sort=False):
         shown = pd.DataFrame(
             {

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from refinecam.core.files import write_file
 from refinecam.data import REPORTS
-from refinecam.evaluation.accuracy import accuracy_markdown, accuracy_table
+from refinecam.evaluation.accuracy import accuracy_markdown, accuracy_table, worth_showing
 from refinecam.evaluation.store import Results
 from refinecam.evaluation.table import KEYS, escaped, summarize, title_of
 from refinecam.visualization import overlay_figure
@@ -41,7 +41,7 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
     csv = {"accuracy": accuracy}
     values = {
         f"accuracy/{' '.join(filter(None, (row.style, row.group, row.name_)))}": row.accuracy
-        for row in accuracy.rename(columns={"name": "name_"}).itertuples()
+        for row in worth_showing(accuracy).rename(columns={"name": "name_"}).itertuples()
     }
     if "skipped" in tables:
         csv["skipped"] = tables["skipped"]

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from refinecam.evaluation.accuracy import NEIGHBORS, accuracy_markdown, accuracy_table, prediction_rows
+from refinecam.evaluation.accuracy import accuracy_markdown, accuracy_table, prediction_rows, worth_showing
 
 CLASSES = ["a", "b", "c"]
 
@@ -134,3 +134,12 @@ def test_data_without_bands_controls_and_factors():
     assert list(rows[0]) == ["index", "label", "predicted"]
     found = accuracy_table(pd.DataFrame(rows))
     assert found[["group", "accuracy"]].to_numpy().tolist() == [["all", 0.75], ["class", 1.0], ["class", 0.5]]
+
+
+def test_many_classes_are_in_the_table_alone():
+    labels = [i % 60 for i in range(120)]
+    table = accuracy_table(pd.DataFrame({"label": labels, "predicted": labels}), [f"class {i}" for i in range(60)])
+    assert table["group"].eq("class").sum() == 60
+    assert worth_showing(table)["group"].tolist() == ["all"]
+    assert "class 7" not in accuracy_markdown(table)
+    assert worth_showing(table[:40]).equals(table[:40])
