@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from refinecam.evaluation.accuracy import accuracy_markdown, accuracy_table, prediction_rows, worth_showing
+from refinecam.evaluation.accuracy import NEIGHBORS, accuracy_markdown, accuracy_table, prediction_rows, worth_showing
 
 CLASSES = ["a", "b", "c"]
 
