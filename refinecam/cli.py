@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from refinecam.commands import explain_pictures, list_layers, make_report, show_results
 from refinecam.configuration import EvaluateCLI, TrainCLI, build, class_count
 from refinecam.core.errors import InputError
+from refinecam.core.memory import ran_out
 from refinecam.core.signals import ended_by_signals
 from refinecam.data import DataModule
 from refinecam.evaluation import Evaluator
@@ -112,6 +113,15 @@ def run(entry: Callable[[], int | None]) -> None:
         raise
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except (RuntimeError, MemoryError) as error:
+        if ran_out(error):
+            first = (str(error).splitlines() or ["no more"])[0]
+            sys.exit(f"error: there is not enough memory ({first}); use a smaller data.batch_size")
+        if "closed by peer" in str(error):  # it has said why
+            sys.exit(
+                "error: another process of this run has ended, so this one does, too; what is written so far stays"
+            )
+        raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         sys.exit(f"error: {where}{error.strerror or error}; make room, set permissions, or name another path")

@@ -2,6 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refinecam.core.errors import InputError
+from refinecam.core.memory import in_room
 from refinecam.core.running import Targets, as_targets, bare
 
 METHODS: dict[str, type["AttributionMethod"]] = {}
@@ -101,7 +103,7 @@ class AttributionMethod(ABC):
             InputError: if the input does not fit, or gradients are needed and inference mode is on.
         """
         model = bare(model)
-        return self.explain(model, image, as_targets(model, image, target))
+        return in_room(partial(self.explain, model), image, as_targets(model, image, target))
 
     @abstractmethod
     def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from torch import Tensor, fx, nn
 from refinecam.attribution.method import AttributionMethod, normalize, register
 from refinecam.core.checks import check_input, check_logits
 from refinecam.core.errors import InputError, check_counts
-from refinecam.core.running import check_gradients_possible, default_chunk, eval_mode, explained_misfit
+from refinecam.core.memory import chunk_size
+from refinecam.core.running import check_gradients_possible, eval_mode, explained_misfit
 
 
 class PixelMethod(AttributionMethod):
@@ -66,7 +67,7 @@ class IntegratedGradients(PixelMethod):
 
     def attribute(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """From ``steps`` forwards and backwards an image."""
-        chunk = self.chunk or default_chunk(image)
+        chunk = chunk_size(image, self.chunk)
         parts = [  # captum takes at least one step of all images at once
             captum.attr.IntegratedGradients(_Checked(model, classes)).attribute(
                 images, target=classes, n_steps=self.steps, internal_batch_size=chunk

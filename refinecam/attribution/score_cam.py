@@ -12,7 +12,8 @@ from refinecam.attribution.layouts import to_nchw
 from refinecam.attribution.method import normalize, register
 from refinecam.core.checks import check_input
 from refinecam.core.errors import check_counts
-from refinecam.core.running import default_chunk, eval_mode, fast_forward, first_logits
+from refinecam.core.memory import chunk_size
+from refinecam.core.running import eval_mode, fast_forward, first_logits
 
 
 @register
@@ -53,7 +54,7 @@ class ScoreCAM(CAM):
         count, channels = activation.shape[:2]
         small = activation.reshape(count * channels, 1, *activation.shape[2:])
         owner = torch.arange(count, device=image.device).repeat_interleave(channels)
-        chunk = self.chunk or default_chunk(image)
+        chunk = chunk_size(image, self.chunk)
         scores = []
         for rows, owners in zip(small.split(chunk), owner.split(chunk), strict=True):
             masks = normalize(F.interpolate(rows, size=image.shape[2:], mode="bilinear", align_corners=True))

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from refinecam.attribution.method import AttributionMethod, normalize, register
 from refinecam.core.checks import check_input
-from refinecam.core.errors import InputError, check_choice, check_counts, check_not_negative
-from refinecam.core.running import default_chunk, eval_mode, fast_forward, first_logits
+from refinecam.core.errors import InputError, check_choice, check_counts, check_not_negative, check_range
+from refinecam.core.memory import chunk_size
+from refinecam.core.running import eval_mode, fast_forward, first_logits
 from refinecam.core.seeding import content_keys, generator
 
 PRESETS = {"paper": 25}
@@ -87,7 +88,7 @@ class SuperpixelMethod(AttributionMethod):
             image,
             feature_mask=index[None, None],
             n_samples=self.samples or 10 * max(self.segments, result),
-            perturbations_per_eval=self.chunk or default_chunk(image),
+            perturbations_per_eval=chunk_size(image, self.chunk),
             return_input_shape=False,
         )
         # Captum fits its model on the CPU and leaves the weights there.
@@ -113,8 +114,7 @@ class LIME(SuperpixelMethod):
 
     def __post_init__(self, preset: str | None) -> None:
         super().__post_init__(preset)
-        if self.alpha < 0:
-            raise InputError(f"alpha: expected at least 0, got {self.alpha}")
+        check_range(0, alpha=self.alpha)
 
     def explainer(self, logit: Callable[[Tensor], Tensor]) -> captum.attr.Lime:
         """Captum's LIME with this lasso."""

@@ -3,7 +3,9 @@
 from typing import Any
 from warnings import warn
 
-from torch import Tensor, int64, nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from refinecam.core.errors import InputError
 
@@ -21,14 +23,27 @@ def check_model(model: nn.Module) -> None:
         raise InputError(f"model: expected a torch.nn.Module, got a {type(model).__name__}")
 
 
+def check_tensor(name: str, value: Any, expected: str) -> None:
+    """Refuse what is no ordinary tensor.
+
+    Raises:
+        InputError: naming the argument, what was expected, and how to get there.
+    """
+    if not isinstance(value, Tensor):
+        remedy = "; use torch.from_numpy" if isinstance(value, np.ndarray) else ""
+        raise InputError(f"{name}: expected a {expected}, got a {type(value).__name__}{remedy}")
+    if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+        kind = f"{value.layout} {value.dtype} on {value.device}"
+        raise InputError(f"{name}: expected a {expected} of real numbers, dense, not quantized, in memory; got {kind}")
+
+
 def check_input(images: Tensor, targets: Any) -> None:
     """Refuse images, or targets that are given, of the wrong shape or type.
 
     Raises:
         InputError: naming the argument.
     """
-    if not isinstance(images, Tensor):
-        raise InputError(f"images: expected a tensor (N, C, H, W), got a {type(images).__name__}")
+    check_tensor("images", images, "tensor (N, C, H, W)")
     if images.ndim != 4 or not images.is_floating_point():
         alone = "; one image alone: images.unsqueeze(0)" if images.ndim == 3 else ""
         whole = "" if images.is_floating_point() else "; divide by 255 and normalize as in the model's training"
@@ -39,7 +54,7 @@ def check_input(images: Tensor, targets: Any) -> None:
         return
     if not isinstance(targets, Tensor):
         raise InputError(f"targets: expected one class for each image, torch.tensor([…]), got {targets!r:.60}")
-    if targets.dtype != int64 or targets.shape != images.shape[:1]:
+    if targets.dtype != torch.int64 or targets.shape != images.shape[:1]:
         raise InputError(
             f"targets: expected an int64 tensor ({len(images)},), one class for each image, got {targets.dtype} "
             f"{tuple(targets.shape)}" + ("; use targets.long()" if targets.shape == images.shape[:1] else "")

@@ -1,15 +1,22 @@
 """The error for input that cannot be used."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from math import inf
 from numbers import Integral, Real
+
+LONGEST = 1000
+"""Characters of a message."""
 
 
 class InputError(ValueError):
     """Input that cannot be used; the message names the argument, its value and the remedy, in one line.
 
-    The command lines print it without a traceback.
+    The command lines print it without a traceback. Of a long value, such as a tensor, the middle is left out.
     """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.split())
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}")
 
 
 def check_counts(optional: Mapping[str, int | None] | None = None, /, **values: int) -> None:
@@ -54,5 +61,5 @@ def check_choice(choices: Iterable[object], /, **values: object) -> None:
         InputError: naming the argument.
     """
     for name, value in values.items():
-        if value not in choices:
+        if not isinstance(value, Hashable) or value not in choices:
             raise InputError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value!r}")

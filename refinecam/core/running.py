@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from refinecam.core.checks import check_input, check_logits, check_model, warn_of_bytes, warn_of_probabilities
 from refinecam.core.errors import InputError
+from refinecam.core.memory import chunk_size, in_room
 
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """An attribution method, as scores see it: model, images and targets to maps (N, 1, H, W)."""
@@ -43,21 +45,16 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def default_chunk(images: Tensor) -> int:
-    """How many images go through a network at once where nobody says: 16 of 224 px on a CPU, for its cache, or 128."""
-    pixels = (16 if images.device.type == "cpu" else 128) * 224 * 224
-    return max(1, pixels // max(1, images.shape[2] * images.shape[3]))
-
-
 def fast_forward(model: nn.Module, images: Tensor) -> Any:
     """Run the model on images, without gradients, in the memory layout that is fastest.
 
     On a CPU that is channels last, for timm's networks; others may fail on it (``view`` does), so theirs is kept.
+    Where memory runs out, fewer go at once.
     """
     if images.device.type == "cpu" and hasattr(model, "pretrained_cfg"):
         images = images.contiguous(memory_format=torch.channels_last)
     with torch.no_grad(), explained_misfit(model, images):
-        return model(images)
+        return in_room(model, images)
 
 
 @contextmanager
@@ -131,8 +128,9 @@ def as_targets(model: nn.Module, images: Tensor, targets: Targets) -> Tensor:
     if targets is None:
         with eval_mode(model), torch.no_grad():
             classes = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-            parts = zip(*(values.split(default_chunk(images)) for values in (images, classes)), strict=True)
-            return torch.cat([first_logits(model, *part).argmax(1) for part in parts]) if len(images) else classes
+            parts = zip(*(values.split(chunk_size(images)) for values in (images, classes)), strict=True)
+            logits = partial(in_room, partial(first_logits, model))
+            return torch.cat([logits(*part).argmax(1) for part in parts]) if len(images) else classes
     if isinstance(targets, Integral) and not isinstance(targets, bool):
         return torch.full((len(images),), int(targets), device=images.device)
     if isinstance(targets, Tensor) and targets.ndim == 0 and targets.dtype == torch.int64:

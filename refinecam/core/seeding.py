@@ -6,11 +6,12 @@ size, on the number of workers or processes, or on the order; the global generat
 
 import zlib
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 from torch import Tensor
 
-from refinecam.core.errors import InputError
+from refinecam.core.errors import InputError, check_not_negative
 
 
 def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
@@ -24,8 +25,7 @@ def generator(seed: int, purpose: str, index: int) -> np.random.Generator:
     >>> generator(0, "noise", 7).random() == generator(0, "noise", 7).random()
     True
     """
-    if seed < 0 or index < 0:
-        raise InputError(f"seed and index: expected 0 or more, got seed {seed} and index {index}")
+    check_not_negative(seed=seed, index=index)
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
 
 
@@ -44,6 +44,17 @@ def content_keys(images: Tensor) -> list[int]:
 
 def identities(images: Tensor, index: Sequence[int] | Tensor | None) -> list[int]:
     """Identity of each image: its index, or where none is known a checksum of its values."""
-    if index is None:
-        return content_keys(images)
-    return index.tolist() if isinstance(index, Tensor) else list(index)
+    return content_keys(images) if index is None else as_index(index, len(images))
+
+
+def as_index(index: Sequence[int] | np.ndarray | Tensor, count: int) -> list[int]:
+    """The identities of so many images as numbers.
+
+    Raises:
+        InputError: if they are none, or not as many.
+    """
+    values = index.tolist() if isinstance(index, Tensor | np.ndarray) and index.ndim == 1 else index
+    listed = isinstance(values, list | tuple | range) and len(values) == count
+    if not listed or not all(isinstance(value, Integral) and int(value) >= 0 for value in values):
+        raise InputError(f"index: expected a whole number, at least 0, for each of {count} images, got {index!r}")
+    return [int(value) for value in values]

@@ -30,14 +30,15 @@ def evaluation_loader(
 
     Args:
         dataset: its samples are dealt to the processes in turn.
-        batch_size: of each process.
+        batch_size: of each process. A process for which no sample is left gets one empty batch, ``{}``, as each
+            process of a test needs at least one.
         num_workers: processes that draw samples.
         collate_fn: makes a batch of samples; None stacks them.
-
-    Raises:
-        InputError: if there are more processes than samples.
     """
-    world, rank = _processes(dataset)
+    world, rank = _processes()
+    if rank >= len(dataset) > 0:  # type: ignore[arg-type]
+        nothing: list[dict] = [{}]
+        return DataLoader(nothing, None, sampler=UnrepeatedDistributedSampler(nothing, 1, 0))  # type: ignore[arg-type]
     sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
     options = _workers(num_workers, persistent=False)
     return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=collate_fn, **options)
@@ -61,8 +62,11 @@ def training_loader(
     Raises:
         InputError: if there are more processes than samples.
     """
-    world, rank = _processes(dataset)
+    world, rank = _processes()
     count = len(dataset) // world * world  # type: ignore[arg-type]
+    if not count:
+        samples = len(dataset)  # type: ignore[arg-type]
+        raise InputError(f"{samples} samples cannot be dealt to {world} processes; use at most {samples}")
     sampler = UnrepeatedDistributedSampler(range(count), world, rank, shuffle)
     options = _workers(num_workers, persistent)
     return LazyLoader(dataset, batch_size, sampler=sampler, drop_last=count // world >= batch_size, **options)
@@ -85,11 +89,7 @@ def _workers(count: int, persistent: bool) -> dict[str, Any]:
     return {"num_workers": prepare_workers(count), **options}
 
 
-def _processes(dataset: Dataset) -> tuple[int, int]:
+def _processes() -> tuple[int, int]:
     """How many processes there are, and which one this is."""
     distributed = is_available() and is_initialized()
-    world, rank = (get_world_size(), get_rank()) if distributed else (1, 0)
-    count = len(dataset)  # type: ignore[arg-type]
-    if count < world:
-        raise InputError(f"{count} samples cannot be dealt to {world} processes; use at most {count}")
-    return world, rank
+    return (get_world_size(), get_rank()) if distributed else (1, 0)

@@ -13,7 +13,7 @@ from torch.utils.data import DistributedSampler
 
 from refinecam.attribution import parse_methods
 from refinecam.core.errors import InputError, check_counts, check_not_negative
-from refinecam.core.running import first_logits
+from refinecam.core.running import fast_forward, first_logits
 from refinecam.data import OwnScorer, data_of
 from refinecam.evaluation.accuracy import prediction_rows
 from refinecam.evaluation.identity import versions, weights_digest
@@ -141,14 +141,16 @@ class Evaluator(L.LightningModule):
                 feed(of_method, found)
             return
         batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
-        logits = self.network(batch["image"])
+        logits = fast_forward(self.network, batch["image"])
         check_finite(logits, batch)
         predicted = logits.argmax(1)
         targets = batch["label"] if self.target == "label" else predicted
         keep = (predicted == batch["label"]) | (not self.only_correct)
         shown = self._shown(indices, keep)
         confidence = logits.float().softmax(1).gather(1, targets[:, None]).squeeze(1)
-        controls = {name: self.network(images).argmax(1) for name, images in batch.get("controls", {}).items()}
+        controls = {
+            name: fast_forward(self.network, images).argmax(1) for name, images in batch.get("controls", {}).items()
+        }
         rows, own_rows, maps = [], [], {}
         if self.own is not None:
             self.own.start(self.network, batch)
@@ -207,8 +209,9 @@ class Evaluator(L.LightningModule):
         return shown
 
     def _start(self, batch: dict[str, Any]) -> None:
-        """Choose the scores by what the first batch has, and say in the folder what is evaluated."""
-        usual = [name for name, s in SCORES.items() if not s.on_request and ("mask" in batch or not s.needs_masks)]
+        """Choose the scores by what the processes' first batches have, and say in the folder what is evaluated."""
+        masks = self.trainer.strategy.reduce(torch.tensor(float("mask" in batch), device=self.device), reduce_op="sum")
+        usual = [name for name, s in SCORES.items() if not s.on_request and (masks or not s.needs_masks)]
         titles = self.chosen or sorted(usual, key=lambda name: not SCORES[name].needs_masks)
         self.metrics = nn.ModuleList(
             nn.ModuleList(parse_scores(titles)).to(self.device) for _ in range(max(1, len(self.methods)))
@@ -311,15 +314,14 @@ class Evaluator(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log what the metrics of all processes say; merge the rows that these wrote, and report."""
-        if self.unread and not self.metrics:  # nothing could be read on this process
+        if not self.metrics:  # no image was this process's, or none could be read
             self._start({})
         for method, metrics in zip(self.methods, self.metrics, strict=False):
             for metric in scores_in(metrics):
                 self.log(f"{metric.title}/{method.title}", metric.compute(), logger=False, sync_dist=True)
-        if self.metrics:
-            self.results.add("skipped", f"rank{self.trainer.global_rank:03d}", self.unread)
+        self.results.add("skipped", f"rank{self.trainer.global_rank:03d}", self.unread)
         self.trainer.strategy.barrier()
-        if self.trainer.is_global_zero and self.metrics:
+        if self.trainer.is_global_zero:
             self.results.merge(self.figure_images)
             written = report(self.results.folder, self.trainer.loggers)
             tables = [self.results.folder / f"{name}.parquet" for name in self.results.about["tables"]]

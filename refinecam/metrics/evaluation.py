@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from refinecam.core.checks import check_logits, check_scale
 from refinecam.core.errors import InputError, check_counts, check_not_negative
-from refinecam.core.running import Method, Targets, as_targets, default_chunk, eval_mode, fast_forward
-from refinecam.core.seeding import identities
+from refinecam.core.memory import chunk_size
+from refinecam.core.running import Method, Targets, as_targets, eval_mode, fast_forward
+from refinecam.core.seeding import as_index, identities
 from refinecam.metrics.formulas import check_form, check_maps, undefined
 from refinecam.metrics.ranking import relevance_ranks
 
@@ -54,16 +55,16 @@ class MapEvaluation:
     ) -> None:
         targets = as_targets(model, images, targets)
         check_maps(maps, images)
-        if isinstance(method, type | str):
-            name = method if isinstance(method, str) else method.__name__
-            raise InputError(f"method: pass an instance, {name}(), not the {'name' if name is method else 'class'}")
+        if isinstance(method, type):
+            raise InputError(f"method: pass an instance, {method.__name__}(), not the class")
+        if method is not None and not callable(method):
+            raise InputError(f"method: expected an attribution method, such as GradCAM(), got {method!r}")
         check_counts({"chunk": chunk})
         check_not_negative(seed=seed)
-        if index is not None and len(index) != len(images):
-            raise InputError(f"index: expected one for each of {len(images)} images, got {len(index)}")
         self.model, self.images, self.targets, self.maps = model, images, targets, maps
-        self.method, self._masks, self.index = method, masks, index
-        self.chunk, self.seed = chunk or default_chunk(images), seed
+        self.method, self._masks, self.seed = method, masks, seed
+        self.index = None if index is None else as_index(index, len(images))
+        self.chunk = chunk_size(images, chunk)
         self.results: dict[Hashable, Any] = {}
         if clean_confidence is not None:
             self.clean_confidence = clean_confidence

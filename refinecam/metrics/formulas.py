@@ -1,9 +1,9 @@
 """What the scores are made of: small formulas on tensors, one value for each image."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from refinecam.core.checks import check_tensor
 from refinecam.core.errors import InputError
 
 ROUNDING = 1e-6
@@ -30,9 +30,7 @@ def check_form(maps: Tensor, images: Tensor | None = None, name: str = "maps") -
     Raises:
         InputError: naming what was expected, and how to get there.
     """
-    if not isinstance(maps, Tensor):
-        remedy = "; use torch.from_numpy" if isinstance(maps, np.ndarray) else ""
-        raise InputError(f"{name}: expected a float tensor (N, 1, H, W), got a {type(maps).__name__}{remedy}")
+    check_tensor(name, maps, "float tensor (N, 1, H, W)")
     if maps.ndim != 4 or maps.shape[1] != 1 or not maps.is_floating_point():
         remedy = "; use .unsqueeze(1)" if maps.ndim == 3 else ""
         remedy = remedy if maps.is_floating_point() else f"{remedy}; use .float()"
@@ -53,6 +51,7 @@ def check_masks(maps: Tensor, masks: Tensor) -> None:
         InputError: naming what was expected.
     """
     check_maps(maps)
+    check_tensor("masks", masks, "tensor (N, 1, H, W)")
     if masks.shape != maps.shape:
         remedy = "; use masks.unsqueeze(1)" if masks.ndim == 3 else ""
         raise InputError(f"masks: expected the maps' shape {tuple(maps.shape)}, got {tuple(masks.shape)}{remedy}")

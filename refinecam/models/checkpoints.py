@@ -1,6 +1,7 @@
 """Trained weights: what train.py wrote, and what is shipped with the project by name."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,9 @@ _INSTALLED = Path(__file__).parents[1] / "checkpoints"
 SHIPPED = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "checkpoints"
 """Shipped weights: in the installed package or, of a checkout, beside it."""
 PREFIX = "network."
+DESCRIPTION = ("backbone", "num_classes", "image_size", "normalize")
+LARGEST = 10**6
+"""Of a number of classes, or a side of images, that a file may name."""
 
 
 class Weights(NamedTuple):
@@ -85,6 +89,8 @@ def read_weights(checkpoint: str | Path, backbone: str | None = None, image_size
     Raises:
         InputError: if the file is missing, unreadable, of another origin, backbone or image size.
     """
+    if backbone is not None and not isinstance(backbone, str):
+        raise InputError(f"backbone: expected a timm name, got {backbone!r}")
     path = find_checkpoint(checkpoint)
     if str(checkpoint) == IMAGENET:
         backbone = backbone or IMAGENET_BACKBONE
@@ -172,9 +178,19 @@ def _read_safetensors(path: Path, backbone: str | None, image_size: int | None) 
     numbers = (about.get("num_classes", ""), about.get("image_size", "none") or "0")
     if "backbone" not in about or not all(number.isdecimal() for number in numbers):
         return _read_plain(path, state, backbone, image_size)
-    size = about["image_size"]
+    size = int(about["image_size"]) if about["image_size"] else None
     normalize = about.get("normalize", "True") == "True"
-    return Weights(about["backbone"], int(about["num_classes"]), int(size) if size else None, state, path, normalize)
+    return _described(Weights(about["backbone"], int(about["num_classes"]), size, state, path, normalize))
+
+
+def _described(weights: Weights) -> Weights:
+    """The weights, unless what their file says of them cannot be."""
+    sizes = (weights.num_classes, 1 if weights.image_size is None else weights.image_size)
+    whole = all(isinstance(size, int) and not isinstance(size, bool) and 0 < size <= LARGEST for size in sizes)
+    if not whole or not isinstance(weights.backbone, str) or not isinstance(weights.normalize, bool):
+        about = ", ".join(f"{name} {value!r:.50}" for name, value in weights._asdict().items() if name in DESCRIPTION)
+        raise InputError(f"checkpoint: {weights.path} says of its weights {about}, which cannot be; export them again")
+    return weights
 
 
 def _pickle(path: Path) -> Any:
@@ -191,12 +207,17 @@ def _pickle(path: Path) -> Any:
 
 def _read_pickle(path: Path, backbone: str | None, image_size: int | None) -> Weights:
     content = _pickle(path)
-    about: dict[str, Any] = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    about, data = _section(content, "hyper_parameters"), _section(content, "datamodule_hyper_parameters")
     if about.get("backbone") is None or about.get("num_classes") is None or "state_dict" not in content:
         return _read_plain(path, content, backbone, image_size)
-    state = {k.removeprefix(PREFIX): v for k, v in content["state_dict"].items() if k.startswith(PREFIX)}
-    normalize = content.get("datamodule_hyper_parameters", {}).get("normalize", True)  # shapes always are
-    return Weights(about["backbone"], about["num_classes"], about.get("image_size"), state, path, normalize)
+    state = {k.removeprefix(PREFIX): v for k, v in _state_of(content, path).items() if k.startswith(PREFIX)}
+    normalize = data.get("normalize", True)  # shapes always are
+    return _described(Weights(about["backbone"], about["num_classes"], about.get("image_size"), state, path, normalize))
+
+
+def _section(content: Any, name: str) -> Mapping[str, Any]:
+    section = content.get(name) if isinstance(content, Mapping) else None
+    return section if isinstance(section, Mapping) else {}
 
 
 def load_into(network: nn.Module, checkpoint: str | Path, name: str) -> None:

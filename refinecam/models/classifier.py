@@ -216,6 +216,8 @@ class Classifier(L.LightningModule):
         return 0.5 * (1 + cos(pi * (self.progress - warmup) / (1 - warmup)))
 
     def _evaluate(self, batch: dict[str, Tensor], split: str, loss: MeanMetric, accuracy: MulticlassAccuracy) -> Tensor:
+        if "image" not in batch:  # of an evaluation_loader with fewer images than processes
+            raise InputError(f"data: there are fewer {split} images than processes; use more images or fewer devices")
         logits = self(batch["image"].contiguous(memory_format=torch.channels_last))
         accuracy.update(logits, batch["label"])
         loss.update(F.cross_entropy(logits.float(), batch["label"], reduction="none"))

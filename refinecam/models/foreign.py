@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from timm.models import ConvNeXt, SwinTransformer, get_pretrained_cfg
 from timm.models.vgg import VGG
 from torch import Tensor, nn
@@ -46,18 +47,22 @@ def unwrapped(content: Any) -> dict[str, Tensor] | None:
     for key in WRAPPINGS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             return unwrapped(content[key])
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, Mapping) or not content or not all(map(_is_weight, content.values())):
         return None
     return {str(name): value for name, value in content.items()}
+
+
+def _is_weight(value: Any) -> bool:
+    ordinary = isinstance(value, Tensor) and value.layout == torch.strided
+    return ordinary and not value.is_meta and not value.is_complex()
 
 
 def class_count(state: Mapping[str, Tensor], backbone: str) -> int | None:
     """Number of classes, from the head: the one that timm names, or else the last matrix."""
     config = get_pretrained_cfg(backbone)
     named = config.classifier if config is not None else None
-    head = state.get(f"{named}.weight") if isinstance(named, str) else None
-    matrices = [value for value in state.values() if value.ndim > 1]
-    head = head if head is not None else (matrices[-1] if matrices else None)
+    matrices = {name: value for name, value in state.items() if value.ndim > 1}
+    head = matrices.get(f"{named}.weight", [*matrices.values()][-1] if matrices else None)
     return None if head is None else len(head)
 
 

@@ -19,7 +19,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
 from refinecam.attribution import GradCAMPlusPlus, LayerCAM, RandomCAM, RefineCAM
-from refinecam.core.running import default_chunk, eval_mode, fast_forward
+from refinecam.core.memory import chunk_size
+from refinecam.core.running import eval_mode, fast_forward
 from refinecam.data import ShapesDataModule
 from refinecam.metrics import SCORES, MapEvaluation
 from refinecam.metrics.functional import arcc, road
@@ -39,7 +40,7 @@ def shapes(count: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def forwards(model: nn.Module, images: Tensor, times: int) -> None:
     """As many forward passes as ``times`` copies of the images need, in the chunks that the scores take."""
-    chunk, total = default_chunk(images), len(images) * times
+    chunk, total = chunk_size(images), len(images) * times
     copies = images.repeat(-(-chunk // len(images)), 1, 1, 1)
     with eval_mode(model):
         for start in range(0, total, chunk):

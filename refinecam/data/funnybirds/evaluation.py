@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from refinecam.core.checks import check_input, check_logits
 from refinecam.core.errors import InputError
-from refinecam.core.running import Method, default_chunk, eval_mode, fast_forward
+from refinecam.core.memory import chunk_size
+from refinecam.core.running import Method, eval_mode, fast_forward
 from refinecam.data.funnybirds import scores
 from refinecam.data.funnybirds.parts import PARTS, SUBSETS
 from refinecam.data.funnybirds.scores import BirdClass
@@ -66,7 +67,7 @@ class BirdBatch:
             raise InputError("classes: expected entries of classes.json, such as FunnyBirdsDataModule.bird_classes")
         self.model, self.images, self.labels, self.part_maps = model, images, labels, part_maps
         self.subsets, self.removals, self.objects, self.classes = subsets, removals, objects, classes
-        self.as_published, self.chunk = as_published, chunk or default_chunk(images)
+        self.as_published, self.chunk = as_published, chunk_size(images, chunk)
 
     def _logits(self, images: Tensor) -> Tensor:
         with eval_mode(self.model):

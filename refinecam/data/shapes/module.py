@@ -255,7 +255,7 @@ class ShapesDataModule(DataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Normalize a training batch on its device."""
-        if batch["image"].dtype != torch.uint8:
+        if "image" not in batch or batch["image"].dtype != torch.uint8:
             return batch
         batch = self.transform.normalize(batch)
         # Lightning has given floats the trainer's precision already: there were none.
