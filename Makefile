@@ -53,6 +53,7 @@ benchmark: $(STAMP)  ## print how fast data, maps and scores are
 	$(RUN) -m tests.benchmarks.imputation
 	$(RUN) -m tests.benchmarks.scores
 	$(RUN) -m tests.benchmarks.training
+	$(RUN) -m tests.benchmarks.evaluation
 
 tensorboard: $(STAMP)  ## look at the demo's curves and pictures
 	$(VENV)/bin/tensorboard --logdir runs/demo

@@ -86,6 +86,7 @@ class Evaluator(L.LightningModule):
         self.results = Results(output)
         chosen = choose_network(backbone, checkpoint, network, image_size)
         self.network, self.title, self.image_size = chosen.network, chosen.title, chosen.image_size
+        self.named = {"backbone": chosen.backbone, "checkpoint": chosen.checkpoint}
         self.checkpoint, self.normalize = chosen.path, chosen.normalize
         side = self.image_size
         example = None if side is None else torch.zeros(1, 3, side, side)
@@ -222,7 +223,9 @@ class Evaluator(L.LightningModule):
             about = {
                 "identity": self._identity(),
                 "methods": [list(key_of(method)) for method in self.methods],
+                "calls": [repr(method) for method in self.methods],
                 "title": f"{self.title}, {data.title}",
+                "columns": {**self.named, "data": data.title},
                 "classes": [str(name) for name in data.classes],
                 "expected_of_controls": dict(data.expected_of_controls),
                 "least_accuracy": data.least_accuracy,

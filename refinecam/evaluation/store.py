@@ -155,6 +155,8 @@ class Results:
             read = tables["skipped"]["index"].isin(tables["predictions"]["index"])
             tables["skipped"] = tables["skipped"][~read].reset_index(drop=True)
         tables = {name: table for name, table in tables.items() if len(table)}
+        if "per_image" in tables:
+            tables["per_image"] = _labeled(tables["per_image"], tables["predictions"], running.get("columns", {}))
         images, rows = len(tables.get("predictions", ())), len(tables.get("per_image", ()))
         if rows != images * len(methods):
             raise InputError(
@@ -246,6 +248,15 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 
 def _describe(folder: Path, about: Mapping[str, Any]) -> None:
     write_file(folder / MANIFEST, lambda path: path.write_text(json.dumps(about, indent=1)))
+
+
+def _labeled(table: pd.DataFrame, predictions: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The table with what it is of in its rows, so that those of several evaluations stack."""
+    if "file" in predictions:
+        files = predictions.set_index("index")["file"]
+        columns = {**columns, "file": table["index"].map(files)}
+    labeled = table.assign(**columns)
+    return labeled[[*columns, *(name for name in table if name not in columns)]]
 
 
 def _ordered(table: pd.DataFrame, methods: Mapping[tuple, int], scores: Sequence[str]) -> pd.DataFrame:

@@ -16,17 +16,24 @@ class Chosen(NamedTuple):
 
     Attributes:
         network: in eval mode.
-        title: for tables.
+        backbone: its name.
+        checkpoint: name of its weights; empty where they came with it.
         image_size: side of its images; None for the network's own.
         normalize: whether its images were normalized in training; None where nobody says.
         path: of its weights, where they are a file.
     """
 
     network: nn.Module
-    title: str
+    backbone: str
+    checkpoint: str
     image_size: int | None
     normalize: bool | None = None
     path: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """For tables."""
+        return f"{self.backbone} ({self.checkpoint})" if self.checkpoint else self.backbone
 
 
 def choose_network(
@@ -54,15 +61,15 @@ def choose_network(
         made = network_by_name(network, pretrained and checkpoint is None)
         if checkpoint is not None:
             load_into(made, checkpoint, network)
-        return Chosen(made, network, image_size)
+        return Chosen(made, network, Path(checkpoint or "").name, image_size)
     if checkpoint is not None:
         weights = read_weights(checkpoint, backbone, image_size)
         path = weights.path
         own = path.parent == SHIPPED or checkpoint == IMAGENET
         file = Path(checkpoint).stem if own else f"{path.parent.name}/{path.name}"
-        title = f"{weights.backbone} ({file})"
-        return Chosen(build_network(weights), title, weights.image_size, weights.normalize, path)
+        built = build_network(weights)
+        return Chosen(built, weights.backbone, file, weights.image_size, weights.normalize, path)
     if backbone is not None:
         made = create_backbone(backbone, pretrained, image_size=image_size).eval()
-        return Chosen(made, f"{backbone} (ImageNet)", image_size)
+        return Chosen(made, backbone, "ImageNet", image_size)
     raise InputError("checkpoint: name trained weights, a backbone for its ImageNet weights, or a network")

@@ -1,6 +1,6 @@
 """The benchmarks run; what they print is not judged here."""
 
-from tests.benchmarks import attribution, imputation, scores, training
+from tests.benchmarks import attribution, evaluation, imputation, scores, training
 
 
 def test_training_benchmark(monkeypatch, capsys):
@@ -32,3 +32,14 @@ def test_scores_benchmark(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "| ARCC of RefineCAM(GradCAM++), stage 0, product |" in printed
     assert "| 64 px |" in printed
+
+
+def test_evaluation_benchmark(monkeypatch, capsys):
+    monkeypatch.setattr(evaluation, "seconds", lambda images, processes: images / processes)
+    options = ["--images", "1", "2", "--batches", "10", "--each", "1", "--methods", "GradCAM, LIME(samples=4)"]
+    monkeypatch.setattr("sys.argv", ["evaluation", *options])
+    evaluation.main()
+    printed = capsys.readouterr().out
+    assert "times as fast" in printed
+    assert "10 batches: " in printed
+    assert "| GradCAM, stage -1 |" in printed

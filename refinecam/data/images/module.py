@@ -94,16 +94,16 @@ class ImagesDataModule(DataModule):
     def title(self) -> str:
         """What the images are, for tables."""
         drawn = f"{len(self.pictures)} of " if self.subset else ""
-        return f"{drawn}{len(self.listing.pictures)} pictures in {self.listing.root}"
+        return f"{drawn}{len(self.listing.pictures)} pictures in {self.listing.root.name}"
 
     def identity(self) -> dict[str, Any]:
-        """Besides its arguments the files' names, sizes and labels."""
+        """Besides its arguments the files' names, sizes and labels, wherever they are."""
         digest = hashlib.blake2b(digest_size=16)
         for picture in self.pictures:
             name = picture.file.relative_to(self.listing.root)
             size = picture.file.stat().st_size if picture.file.is_file() else 0
             digest.update(os.fsencode(f"{name} {picture.label} {size}\n"))
-        return {**super().identity(), "files": digest.hexdigest()}
+        return {**super().identity(), "root": self.listing.root.name, "files": digest.hexdigest()}
 
     def describe(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """The files' names."""
