@@ -19,6 +19,7 @@ from refinecam.core.signals import ended_by_signals
 from refinecam.data import DataModule
 from refinecam.evaluation import Evaluator
 from refinecam.models import Classifier, check_colors, read_weights
+from refinecam.study import run_study
 
 
 def train(args: Sequence[str] | None = None) -> None:
@@ -132,12 +133,13 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "layers": list_layers,
     "train": train,
     "evaluate": evaluate,
+    "study": run_study,
     "report": make_report,
 }
 
 
 def main() -> None:
-    """Entry point of the console script: ``refinecam explain|layers|train|evaluate|report``."""
+    """Entry point of the console script: ``refinecam explain|layers|train|evaluate|study|report``."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in COMMANDS:
         uses = "\n".join(f"  refinecam {known:9}{entry.__doc__}" for known, entry in COMMANDS.items())

@@ -16,9 +16,11 @@ from torch import nn
 
 from refinecam.attribution import CAM, AttributionMethod, RefineCAM, parse_methods, stages
 from refinecam.core.errors import InputError, check_counts
+from refinecam.core.files import write_file
 from refinecam.data import CLASSES
 from refinecam.data.pictures import EXTENSIONS, pictures_in
 from refinecam.evaluation import report
+from refinecam.evaluation.page import page
 from refinecam.explanation import TOP, Explanation, explain, transform_of
 from refinecam.models.choice import choose_network
 from refinecam.models.foreign import IMAGENET
@@ -93,13 +95,25 @@ def list_layers(args: Sequence[str] | None = None) -> None:
 
 
 def make_report(args: Sequence[str] | None = None) -> None:
-    """Make the summaries and the figure of an evaluation again from its tables."""
-    parser = argparse.ArgumentParser(prog="refinecam report", description=make_report.__doc__)
-    parser.add_argument("folder", help="the --output of an evaluation")
-    folder = parser.parse_args(args).folder
-    logger = TensorBoardLogger(folder, name="", default_hp_metric=False)
-    show_results(Path(folder), report(folder, [logger]))
-    logger.finalize("success")
+    """Make summaries and figure of evaluations again from their tables, or one page of all of them."""
+    parser = argparse.ArgumentParser(
+        prog="refinecam report",
+        description=make_report.__doc__,
+        epilog="example: refinecam report runs/study/* --html report.html",
+    )
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="the --output of an evaluation")
+    parser.add_argument("--html", metavar="FILE", help="write one page that opens from disk, and nothing else")
+    parser.add_argument("--figures", nargs="+", default=[], metavar="PNG", help="further pictures for the page")
+    options = parser.parse_args(args)
+    if options.html:
+        text = page(options.folders, [Path(figure) for figure in options.figures])
+        write_file(Path(options.html), lambda beside: beside.write_text(text, encoding="utf-8"))
+        print(f"Written: {options.html}")
+        return
+    for folder in options.folders:
+        logger = TensorBoardLogger(folder, name="", default_hp_metric=False)
+        show_results(Path(folder), report(folder, [logger]))
+        logger.finalize("success")
 
 
 def show_results(folder: Path, written: Sequence[Path]) -> None:

@@ -12,10 +12,10 @@ import timm
 import torch
 from torch import nn
 
-from refinecam.cli import train
+from refinecam.cli import evaluate, train
 from refinecam.data.funnybirds.writer import write_birds
 from refinecam.models import create_backbone
-from tests.command_lines import train_args
+from tests.command_lines import evaluate_args, train_args
 
 BACKBONES = ("vgg11", "resnet18", "swin_tiny_patch4_window7_224", "convnext_tiny")
 SIZE = 96
@@ -105,6 +105,14 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     train(train_args(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def evaluated(trained, tmp_path_factory):
+    """Folder of an evaluation of it."""
+    output = tmp_path_factory.mktemp("evaluated")
+    evaluate(evaluate_args(trained, output))
+    return output
 
 
 @pytest.fixture(scope="session")

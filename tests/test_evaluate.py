@@ -19,13 +19,6 @@ from refinecam.evaluation import Evaluator, report
 from tests.command_lines import DATA, METHODS, ROOT, evaluate_args, read_events, train_args
 
 
-@pytest.fixture(scope="module")
-def evaluated(trained, tmp_path_factory):
-    output = tmp_path_factory.mktemp("evaluated")
-    evaluate(evaluate_args(trained, output))
-    return output
-
-
 def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
     table = pd.read_parquet(evaluated / "per_image.parquet")
     assert len(table) == 7 * len(METHODS)

@@ -27,10 +27,12 @@ class AttributionMethod(ABC):
     Attributes:
         stage: the stage it looks at, None for methods that have none.
         aggregator: how several stages are joined, None for methods that do not join any.
+        passes: what a map costs, roughly, in forward passes; a backward is worth two.
     """
 
     stage: int | str | nn.Module | None = None
     aggregator: str | None = None
+    passes: int = 3
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Answer what users of other libraries write."""

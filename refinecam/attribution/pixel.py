@@ -60,7 +60,7 @@ class IntegratedGradients(PixelMethod):
 
     def __init__(self, steps: int = 50, chunk: int | None = None) -> None:
         check_counts({"chunk": chunk}, steps=steps)
-        self.steps, self.chunk = steps, chunk
+        self.steps, self.chunk, self.passes = steps, chunk, 3 * steps
 
     def __repr__(self) -> str:
         return f"IntegratedGradients(steps={self.steps}, chunk={self.chunk})"

@@ -57,7 +57,7 @@ class RefineCAM(AttributionMethod):
         if layers is not None and not len(layers) == len(set(layers)) > 0:
             raise InputError(f"layers: expected at least one, each once, got {layers!r}")
         check_choice(get_args(Aggregator), aggregator=aggregator)
-        self.cam, self.factors = cam, layers
+        self.cam, self.factors, self.passes = cam, layers, cam.passes
         self.stage: int | str | nn.Module = stage
         self.aggregator: str = aggregator
 

@@ -31,6 +31,8 @@ class ScoreCAM(CAM):
             takes what suits the device.
     """
 
+    passes = 500
+
     def __init__(self, stage: int | str = -1, layout: str | None = None, chunk: int | None = None) -> None:
         super().__init__(stage, layout)
         check_counts({"chunk": chunk})

@@ -54,6 +54,7 @@ class SuperpixelMethod(AttributionMethod):
         self.samples = PRESETS[preset] if preset else self.samples
         check_not_negative(seed=self.seed)
         check_counts({"samples": self.samples, "chunk": self.chunk}, segments=self.segments)
+        self.passes = self.samples or 10 * self.segments
 
     def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Map that is constant on each superpixel; see :class:`~refinecam.attribution.method.AttributionMethod`."""

@@ -57,12 +57,12 @@ class Results:
         try:
             lock.acquire(blocking=False)
         except Timeout as error:
-            owner = (_manifest(self.parts) or {}).get("owner", "another process")
+            owner = (read_manifest(self.parts) or {}).get("owner", "another process")
             raise InputError(
                 f"output: {self.folder} is being written by {owner}; wait for it, or name another folder"
             ) from error
         self.lock = lock
-        earlier = _manifest(self.parts) or _manifest(self.folder)
+        earlier = read_manifest(self.parts) or read_manifest(self.folder)
         changed = changes(earlier, about) if earlier is not None and not overwrite else []
         if changed:
             raise InputError(
@@ -89,7 +89,7 @@ class Results:
         Raises:
             InputError: if the folder has no evaluation.
         """
-        about = _manifest(self.folder)
+        about = read_manifest(self.folder)
         if about is None:
             raise InputError(f"folder: {self.folder} has no {MANIFEST}; name the output of an evaluation")
         return about
@@ -100,7 +100,7 @@ class Results:
         Raises:
             InputError: if this process does not see the folder of the first one, on another machine.
         """
-        running = _manifest(self.parts)
+        running = read_manifest(self.parts)
         if running is None:
             raise InputError(
                 f"output: what the first process writes into {self.folder} is not seen on {socket.gethostname()}; use "
@@ -124,7 +124,7 @@ class Results:
 
     def has_maps(self, index: int, titles: Sequence[str]) -> bool:
         """Whether an image is kept with the maps of these methods."""
-        fresh = (_manifest(self.parts) or {}).get("fresh")
+        fresh = (read_manifest(self.parts) or {}).get("fresh")
         for folder in (self.parts, *([] if fresh else [self.folder])):
             path = folder / "maps" / f"{index:09d}.npz"
             if path.is_file():
@@ -145,8 +145,8 @@ class Results:
         Raises:
             InputError: if a row is missing.
         """
-        running = _manifest(self.parts) or {}
-        finished = {} if running.get("fresh") else _manifest(self.folder) or {}
+        running = read_manifest(self.parts) or {}
+        finished = {} if running.get("fresh") else read_manifest(self.folder) or {}
         methods = {tuple(method): number for number, method in enumerate(running["methods"])}
         scores = [score["name"] for score in running["scores"]]
         names = {path.name for path in self.parts.iterdir() if path.is_dir()} - {"maps"} | {*finished.get("tables", [])}
@@ -165,7 +165,7 @@ class Results:
             )
         for name, table in tables.items():
             write_file(self.folder / f"{name}.parquet", partial(table.to_parquet, index=False))
-        for name in {*(_manifest(self.folder) or {}).get("tables", [])} - {*tables}:
+        for name in {*(read_manifest(self.folder) or {}).get("tables", [])} - {*tables}:
             (self.folder / f"{name}.parquet").unlink(missing_ok=True)
         self._merge_maps(kept, bool(finished))
         about = {name: value for name, value in running.items() if name not in ("owner", "fresh")}
@@ -195,7 +195,7 @@ class Results:
 
     def _rows(self, table: str, running: Mapping[str, Any]) -> pd.DataFrame:
         """All rows of a table, finished ones first, then those of each run; of several of one map the last counts."""
-        whole = [] if running.get("fresh") or not _manifest(self.folder) else [self.folder / f"{table}.parquet"]
+        whole = [] if running.get("fresh") or not read_manifest(self.folder) else [self.folder / f"{table}.parquet"]
         frames = []
         for path in (*whole, *sorted((self.parts / table).glob("[!.]*.parquet"))):
             try:
@@ -236,7 +236,8 @@ class Earlier:
         return {name: row[name] for name in columns} if {*scores} <= columns else None
 
 
-def _manifest(folder: Path) -> dict[str, Any] | None:
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What a folder says of its evaluation; None if there is none."""
     path = folder / MANIFEST
     if not path.is_file():
         return None

@@ -42,6 +42,9 @@ def road(
     in How to Evaluate and Refine your CAM). The share is exact: pixels go by rank, equal ones in a seeded random
     order. Not halved, unlike grad-cam's ``ROADCombined``.
 
+    Pixels that differ by less than one part in 100,000 are equal. So ROAD is the same for a monotone transform of the
+    map, but for one that brings different pixels so close: of ``0.5 + maps / 10**6`` all pixels are equal.
+
     Args:
         model: classifier, images to logits.
         images: normalized images, shape (N, C, H, W).

@@ -29,7 +29,9 @@ from tests.benchmarks.timing import take_turns
 ROOT = Path(__file__).parents[2]
 METHODS = "GradCAM++, RefineCAM(LayerCAM), RandomCAM"
 CAMS = ("GradCAM", "GradCAM++", "LayerCAM", "ShapleyCAM", "GuidedGradCAM", "ScoreCAM")
-PIXEL = "InputXGradient, IntegratedGradients, DeepLift, LIME(preset=paper), KernelSHAP(preset=paper), LIME, KernelSHAP"
+PIXEL = (
+    "InputXGradient, IntegratedGradients, DeepLift, LIME(preset='paper'), KernelSHAP(preset='paper'), LIME, KernelSHAP"
+)
 
 
 class Memory(L.Callback):
@@ -71,7 +73,7 @@ def costs(images: int, chosen: str) -> None:
     torch.set_num_threads(1)
     network = load_network("shapes-resnet18")
     batch, targets, masks = shapes(images, 224)
-    print("| method | ms an image, one thread | forward passes' worth | 50,000 images, 8 times as fast a machine |")
+    print("| method | ms an image, one thread | forward passes' worth | 50,000 images, 8 such threads |")
     print("|---|---|---|---|")
     total = 0.0
     for method in parse_methods(chosen):

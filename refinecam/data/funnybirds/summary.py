@@ -126,3 +126,32 @@ def summarize_birds(rows: pd.DataFrame | Sequence[dict[str, Any]]) -> FunnyBirds
         single_deletion_images=single_images,
         target_sensitivity_images=sensitivity_images,
     )
+
+
+def per_image_scores(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each image's own FunnyBirds score, at its method's threshold over the data set.
+
+    As of the data set: the mean of Completeness, Correctness and Contrastivity, here of those that the image has; the
+    rank correlation, the reaction to parts and what is irrelevant are not defined for each image. The paper's
+    FunnyBirds score of a data set is no mean of these.
+
+    Args:
+        rows: of all images and methods.
+
+    Returns:
+        Columns index, method, stage, aggregator, funnybirds.
+    """
+    keys = ["method", "stage", "aggregator"]
+    result = []
+    for _, own in rows.groupby(keys, sort=False):
+        best = int(np.argmin(np.abs(THRESHOLDS.numpy() - summarize_birds(own).threshold)))
+
+        def curve(name: str, own: pd.DataFrame = own, best: int = best) -> np.ndarray:
+            return np.array([values[best] for values in own[name]], np.float64)
+
+        complete = pd.DataFrame({name: curve(name) for name in ("csdc", "pc", "dc")}).mean(axis=1)
+        complete = pd.concat([complete, pd.Series(1 - curve("distracted"))], axis=1).mean(axis=1)
+        parts = [complete, *(own[name].reset_index(drop=True) for name in ("single_deletion", "target_sensitivity"))]
+        score = pd.concat(parts, axis=1).astype("float64").mean(axis=1)
+        result.append(own[["index", *keys]].assign(funnybirds=score.to_numpy()))
+    return pd.concat(result, ignore_index=True)

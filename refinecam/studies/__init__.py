@@ -1,0 +1,12 @@
+"""From the tables of evaluations to the paper's figures and tables: each study is one file."""
+
+from refinecam.studies import aggregators, correlation, qualitative, refine, sensitivity, stages, trivial
+from refinecam.studies.base import Claim, Findings, Study
+
+STUDIES: dict[str, Study] = {
+    module.STUDY.name: module.STUDY
+    for module in (trivial, correlation, refine, aggregators, stages, qualitative, sensitivity)
+}
+"""Every study by its name."""
+
+__all__ = ["STUDIES", "Claim", "Findings", "Study"]

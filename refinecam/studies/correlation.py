@@ -1,0 +1,104 @@
+"""Figure 4: which label-free score agrees with the ground truth."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from refinecam.studies.base import Claim, Findings, Needs, Study
+from refinecam.studies.figures import scatters
+from refinecam.studies.methods import CAMS, shallow, without_layers
+from refinecam.studies.statistics import CORRELATIONS, Interval, bootstrap
+from refinecam.studies.tables import FUNNYBIRDS, LABEL_FREE, groups, images_by_methods, oriented
+
+TRUTHS = {"shapes": "cosine_similarity", "birds": FUNNYBIRDS}
+CANDIDATE = "arcc"
+RESAMPLES = 500
+Correlation = Callable[[np.ndarray, np.ndarray], float]
+
+
+def needs(presets: Sequence[str]) -> Needs:
+    """The paper's ten methods, CAMs at the shallowest stage."""
+    return dict.fromkeys(TRUTHS, ([*shallow(), *without_layers(presets)], ()))
+
+
+def find(rows: pd.DataFrame) -> Findings:
+    """Correlation of every label-free score with the ground truth: pooled, within images, between method means."""
+    rows = rows[rows["stage"].isin(("", "0")) & (rows["aggregator"] == "")]
+    rows = rows[
+        rows["method"].isin([*CAMS, "InputXGradient", "IntegratedGradients", "DeepLift"])
+        | rows["method"].str.startswith(("LIME", "KernelSHAP"))
+    ]
+    table, claims, figures = [], [], {}
+    for data, network, own in groups(rows):
+        if data not in TRUTHS:
+            continue
+        titles = list(own["title"].unique())
+        truth = images_by_methods(own, TRUTHS[data], titles)
+        scores = {score: oriented(images_by_methods(own, score, titles), score) for score in LABEL_FREE}
+        for kind, correlate in CORRELATIONS.items():
+            found = {score: _all_ways(values, truth, correlate) for score, values in scores.items()}
+            lead = _lead(scores, truth, correlate)
+            for score, (pooled, within, between) in found.items():
+                table.append(
+                    {
+                        "data": data,
+                        "network": network,
+                        "truth": TRUTHS[data],
+                        "correlation": kind,
+                        "score": score,
+                        "pooled": pooled.value,
+                        "low": pooled.low,
+                        "high": pooled.high,
+                        "within images": np.nanmean(within),
+                        "std": np.nanstd(within),
+                        "between methods": between,
+                        "images": pooled.images,
+                        "methods": len(titles),
+                    }
+                )
+            rival, estimate = lead
+            claims.append(
+                Claim(
+                    f"{CANDIDATE} agrees best with the ground truth",
+                    f"pooled {kind} of {CANDIDATE} minus that of {rival}, the best other",
+                    f"{data}, {network}",
+                    estimate,
+                )
+            )
+        panels = {score: (values, truth) for score, values in scores.items()}
+        figures[f"correlation-{data}-{network}"] = scatters(panels, titles, TRUTHS[data], f"{data}, {network}")
+    return Findings({"correlation": pd.DataFrame(table)}, figures, claims)
+
+
+def _all_ways(values: np.ndarray, truth: np.ndarray, correlate: Correlation) -> tuple[Interval, np.ndarray, float]:
+    """Over all maps, with its interval; over the methods within each image; between the methods' means."""
+    pooled = bootstrap(
+        lambda draw: correlate(values[draw].ravel(), truth[draw].ravel()), len(values), resamples=RESAMPLES
+    )
+    within = np.array([correlate(a, b) for a, b in zip(values, truth, strict=True)])
+    both = np.where(np.isfinite(values) & np.isfinite(truth), 1.0, np.nan)
+    return pooled, within, correlate(np.nanmean(values * both, axis=0), np.nanmean(truth * both, axis=0))
+
+
+def _lead(scores: dict[str, np.ndarray], truth: np.ndarray, correlate: Correlation) -> tuple[str, Interval]:
+    """By how much the candidate's pooled correlation is above the best other's, on the same resamples."""
+    pooled = {score: correlate(values.ravel(), truth.ravel()) for score, values in scores.items()}
+    rival = max(
+        (score for score in scores if score != CANDIDATE), key=lambda score: np.nan_to_num(pooled[score], nan=-2)
+    )
+
+    def of(score: str, draw: np.ndarray) -> float:
+        return correlate(scores[score][draw].ravel(), truth[draw].ravel())
+
+    mine, other = partial(of, CANDIDATE), partial(of, rival)
+    return rival, bootstrap(lambda draw: mine(draw) - other(draw), len(truth), resamples=RESAMPLES)
+
+
+STUDY = Study(
+    "correlation",
+    "Which label-free score agrees with the ground truth, on shapes and on birds? (Figure 4)",
+    needs,
+    find,
+)

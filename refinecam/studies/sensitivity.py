@@ -1,0 +1,102 @@
+"""How ARCC moves with the choices in it, and which conclusions survive all of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau
+
+from refinecam.studies.base import Claim, Findings, Needs, Study
+from refinecam.studies.figures import bars
+from refinecam.studies.methods import TRIVIAL, refined
+from refinecam.studies.statistics import Interval, mean_interval
+from refinecam.studies.tables import groups, images_by_methods
+
+CAMS = ("GradCAM++", "LayerCAM")
+DEFAULT = "arcc"
+VARIANTS = (
+    "arcc(percentiles=(10, 30, 50, 70, 90))",
+    "arcc(percentiles=(50,))",
+    "arcc(noise=0.0)",
+    "arcc(noise=0.1)",
+    "arcc(ranking='percentile')",
+)
+
+
+def needs(presets: Sequence[str]) -> Needs:
+    """A few CAMs and trivial maps, scored in every way."""
+    methods = [*CAMS, *(f"{cam}(stage=0)" for cam in CAMS), *refined(CAMS), "InputXGradient", *TRIVIAL]
+    return dict.fromkeys(("shapes", "imagenet"), (methods, VARIANTS))
+
+
+def find(rows: pd.DataFrame) -> Findings:
+    """Means and rankings of the methods under each variant, and two conclusions under each."""
+    table, survival, claims = [], [], []
+    known = [variant for variant in (DEFAULT, *VARIANTS) if variant in rows]
+    for data, network, own in groups(rows.dropna(subset=known[1:], how="all") if known[1:] else rows.iloc[:0]):
+        titles = list(own["title"].unique())
+        default = np.nanmean(images_by_methods(own, DEFAULT, titles), axis=0)
+        for variant in known:
+            values = images_by_methods(own, variant, titles)
+            rank = kendalltau(default, np.nanmean(values, axis=0), nan_policy="omit").statistic
+            for title, column in zip(titles, values.T, strict=True):
+                mean = mean_interval(column)
+                table.append(
+                    {
+                        "data": data,
+                        "network": network,
+                        "variant": variant,
+                        "method": title,
+                        "mean": mean.value,
+                        "std": np.nanstd(column),
+                        "low": mean.low,
+                        "high": mean.high,
+                        "images": mean.images,
+                        "kendall with default": rank,
+                    }
+                )
+            for text, effect in _conclusions(values, titles).items():
+                survival.append(
+                    {
+                        "data": data,
+                        "network": network,
+                        "conclusion": text,
+                        "variant": variant,
+                        "effect": effect.value,
+                        "low": effect.low,
+                        "high": effect.high,
+                    }
+                )
+        found = pd.DataFrame(survival)
+        found = found[(found["data"] == data) & (found["network"] == network)]
+        for text, each in found.groupby("conclusion", sort=False):
+            least = each.loc[each["low"].idxmin()]
+            estimate = Interval(least["effect"], least["low"], least["high"], len(own["index"].unique()))
+            claims.append(
+                Claim(
+                    f"{text}, whatever the choices in ARCC",
+                    f"the least of {len(each)} variants, {least['variant']}",
+                    f"{data}, {network}",
+                    estimate,
+                )
+            )
+    whole = pd.DataFrame(table)
+    figures = {
+        f"sensitivity-{data}-{network}": bars(own, "method", "variant", f"{data}, {network}: ARCC, 95% interval")
+        for (data, network), own in (whole.groupby(["data", "network"], sort=False) if len(whole) else [])
+    }
+    return Findings({"sensitivity": whole, "sensitivity-conclusions": pd.DataFrame(survival)}, figures, claims)
+
+
+def _conclusions(values: np.ndarray, titles: Sequence[str]) -> dict[str, Interval]:
+    column = dict(zip(titles, values.T, strict=True))
+    refinements = [column[f"RefineCAM({cam}), stage 0, product"] - column[f"{cam}, stage 0"] for cam in CAMS]
+    real = np.nanmean([column[cam] for cam in (f"{cam}, stage -1" for cam in CAMS)], axis=0)
+    trivial = max((column[name] for name in TRIVIAL), key=lambda c: np.nan_to_num(np.nanmean(c), nan=-1))
+    return {
+        "refining beats the shallowest stage": mean_interval(np.nanmean(refinements, axis=0)),
+        "real maps beat trivial ones": mean_interval(real - trivial),
+    }
+
+
+STUDY = Study("sensitivity", "Which conclusions survive other choices in ARCC?", needs, find)

@@ -1,0 +1,59 @@
+"""What each stage shows alone, and refined from it on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from refinecam.studies.base import Findings, Needs, Study
+from refinecam.studies.figures import lines
+from refinecam.studies.statistics import mean_interval
+from refinecam.studies.tables import groups, images_by_methods
+
+CAMS = ("GradCAM++", "LayerCAM")
+STAGES = (0, 1, 2, 3)
+SCORES = ("arcc", "road", "cosine_similarity")
+
+
+def needs(presets: Sequence[str]) -> Needs:
+    """Two CAMs at four stages, the deepest by the name that other studies give it."""
+    methods = [f"{cam}(stage={stage})" for cam in CAMS for stage in STAGES[:-1]]
+    methods += [f"RefineCAM({cam}, stage={stage})" for cam in CAMS for stage in STAGES[:-1]]
+    return dict.fromkeys(("shapes", "imagenet"), ([*methods, *CAMS], ()))
+
+
+def find(rows: pd.DataFrame) -> Findings:
+    """Scores by stage; refined from the deepest stage on a map is that stage's."""
+    table = []
+    for data, network, own in groups(rows):
+        for score in (score for score in SCORES if score in own and own[score].notna().any()):
+            for cam in CAMS:
+                alone = [f"{cam}, stage {stage if stage < STAGES[-1] else -1}" for stage in STAGES]
+                onward = [f"RefineCAM({cam}), stage {stage}, product" for stage in STAGES[:-1]] + alone[-1:]
+                for kind, titles in (("alone", alone), ("refined from it", onward)):
+                    for stage, column in zip(STAGES, images_by_methods(own, score, titles).T, strict=True):
+                        mean = mean_interval(column)
+                        table.append(
+                            {
+                                "data": data,
+                                "network": network,
+                                "score": score,
+                                "cam": cam,
+                                "kind": kind,
+                                "stage": stage,
+                                "mean": mean.value,
+                                "std": np.nanstd(column) if mean.images else np.nan,
+                                "low": mean.low,
+                                "high": mean.high,
+                                "images": mean.images,
+                            }
+                        )
+    whole = pd.DataFrame(table)
+    figures = {
+        f"stages-{data}-{network}": lines(own, f"{data}, {network}: mean over images, 95% interval")
+        for (data, network), own in whole.groupby(["data", "network"], sort=False)
+    }
+    return Findings({"stages": whole}, figures, [])
+
+
+STUDY = Study("stages", "What does each stage show, alone and refined from it?", needs, find)

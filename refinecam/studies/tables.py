@@ -1,0 +1,84 @@
+"""The rows of several evaluations as one table, and what studies make of it."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from refinecam.core.errors import InputError
+from refinecam.data.funnybirds.summary import per_image_scores
+from refinecam.evaluation.store import Results
+from refinecam.evaluation.table import title_of
+from refinecam.metrics import SCORES
+
+FUNNYBIRDS = "funnybirds"
+LABEL_FREE = tuple(name for name, score in SCORES.items() if not score.needs_masks and not score.on_request)
+HIGHER = {**{name: bool(score.higher_is_better) for name, score in SCORES.items()}, FUNNYBIRDS: True}
+"""Whether a higher score is better."""
+
+
+def stack(folders: Iterable[tuple[str, str, Path]]) -> pd.DataFrame:
+    """One row for each explained image and method of all evaluations.
+
+    Args:
+        folders: name of the data, name of the network, and the evaluation's output.
+
+    Returns:
+        The rows of ``per_image.parquet`` of images that were explained, with ``data``, ``network``, ``title`` (of the
+        method, with stage and aggregator) and, where the evaluation has it, the image's own FunnyBirds score.
+
+    Raises:
+        InputError: if there is nothing.
+    """
+    frames = []
+    for data, network, folder in folders:
+        tables = Results(folder).tables()
+        rows = tables["per_image"]
+        rows = rows[~rows["skipped"]].assign(data=data, network=network, folder=str(folder))
+        names = {key: title_of(dict(zip(("method", "stage", "aggregator"), key, strict=True))) for key in _keys(rows)}
+        rows["title"] = [names[key] for key in _keys(rows)]
+        if FUNNYBIRDS in tables:
+            own = per_image_scores(tables[FUNNYBIRDS])
+            rows = rows.merge(own, on=["index", "method", "stage", "aggregator"], how="left")
+        frames.append(rows)
+    if not frames:
+        raise InputError("study: no evaluation is there; run the study without --no-evaluate")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _keys(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
+    return list(zip(rows["method"], rows["stage"], rows["aggregator"], strict=True))
+
+
+def images_by_methods(rows: pd.DataFrame, score: str, titles: Sequence[str]) -> np.ndarray:
+    """A score as an array (images, methods); NaN where an image or a method has none."""
+    keys = ["data", "network", "index"]
+    wide = rows.pivot_table(index=keys, columns="title", values=score, aggfunc="first", dropna=False, observed=True)
+    images = rows.drop_duplicates(keys).set_index(keys).sort_index().index
+    return wide.reindex(index=images, columns=list(titles)).to_numpy(dtype=np.float64)
+
+
+def oriented(values: np.ndarray, score: str) -> np.ndarray:
+    """With the better values higher."""
+    return values if HIGHER[base_of(score)] else -values
+
+
+def base_of(score: str) -> str:
+    """A score's name without options.
+
+    >>> base_of("arcc(noise=0.1)")
+    'arcc'
+    """
+    return score.partition("(")[0]
+
+
+def groups(rows: pd.DataFrame) -> Iterable[tuple[str, str, pd.DataFrame]]:
+    """Each network on each data set."""
+    for (data, network), own in rows.groupby(["data", "network"], sort=False):
+        yield str(data), str(network), own
+
+
+def round_table(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """As people read it."""
+    return table.round(dict.fromkeys(table.select_dtypes("number"), digits))

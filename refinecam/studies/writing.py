@@ -1,0 +1,84 @@
+"""Files of a study: tables as CSV, Markdown and LaTeX, figures as PNG and PDF, claims as a page."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from refinecam.core.files import write_file
+from refinecam.evaluation.table import escaped
+from refinecam.studies.base import Claim, Findings
+from refinecam.studies.tables import round_table
+
+
+def write_findings(findings: Findings, folder: Path) -> list[Path]:
+    """Write everything of a study into a folder; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+
+    def write(name: str, make: partial) -> None:
+        write_file(folder / name, make)
+        written.append(folder / name)
+
+    for name, table in findings.tables.items():
+        write(f"{name}.csv", partial(table.to_csv, index=False))
+        shown = round_table(table)
+        write(f"{name}.md", partial(_write, markdown(shown)))
+        write(f"{name}.tex", partial(_write, latex(shown)))
+    for name, figure in findings.figures.items():
+        write(f"{name}.png", partial(figure.savefig, dpi=150))
+        write(f"{name}.pdf", partial(figure.savefig, metadata={"CreationDate": None}))
+    if findings.claims:
+        write("claims.md", partial(_write, claims_page(findings.claims)))
+    return written
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table whose texts are shown as they are."""
+    escaped_ = table.map(lambda value: escaped(value) if isinstance(value, str) else value)
+    return escaped_.to_markdown(index=False) + "\n"
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A table in the style of booktabs."""
+    if not len(table.columns):
+        return ""
+    styler = table.style.hide(axis="index").format(precision=3, escape="latex", na_rep="--")
+    return styler.format_index(escape="latex", axis=1).to_latex(hrules=True, column_format=_alignment(table))
+
+
+def _alignment(table: pd.DataFrame) -> str:
+    return "".join("r" if pd.api.types.is_numeric_dtype(kind) else "l" for kind in table.dtypes)
+
+
+def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """A line for each claim."""
+    return pd.DataFrame(
+        [
+            {
+                "claim": claim.text,
+                "measured": claim.effect,
+                "where": claim.where,
+                "effect": str(claim.estimate),
+                "images": claim.estimate.images,
+                "verdict": claim.verdict,
+            }
+            for claim in claims
+        ]
+    )
+
+
+def claims_page(claims: Sequence[Claim]) -> str:
+    """The claims with their effects, as Markdown."""
+    counts = pd.Series([claim.verdict for claim in claims]).value_counts()
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    intro = (
+        f"{len(claims)} checks: {summary}. An effect is what the claim says is above 0, with its bootstrap 95% "
+        "interval over images; a claim held where the whole interval is above 0, and did not where it is below."
+    )
+    return f"# What held\n\n{intro}\n\n{markdown(claims_table(claims))}"
+
+
+def _write(text: str, path: Path) -> None:
+    path.write_text(text)

@@ -1,0 +1,146 @@
+"""The command that runs a study: evaluate what is missing, then tables, figures and claims."""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from refinecam.core.errors import InputError
+from refinecam.core.running import fast_forward
+from refinecam.models.choice import choose_network
+from refinecam.studies import STUDIES, Claim, Findings, Study
+from refinecam.studies.plan import PRESETS, DataSet, Evaluation, evaluations, has_results, read_plan, united
+from refinecam.studies.tables import stack
+from refinecam.studies.writing import claims_page, write_findings
+
+PLAN = "configs/studies.yaml"
+
+
+def run_study(args: Sequence[str] | None = None) -> None:
+    """Run a study of the paper: evaluate what is missing, then write tables, figures and which claims held."""
+    listed = "\n".join(f"  {name:12} {study.title}" for name, study in STUDIES.items())
+    parser = argparse.ArgumentParser(
+        prog="refinecam study",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"{run_study.__doc__}\n\n{listed}\n  {'verdict':12} all of them, and one page of what held",
+        epilog="Options that are not listed go to the evaluations: --trainer.devices 4 --trainer.strategy ddp\n"
+        "example: refinecam study refine --data shapes --images 60 --dry-run",
+    )
+    parser.add_argument("name", choices=[*STUDIES, "verdict"], help="the study")
+    parser.add_argument("--plan", default=PLAN, help="data sets and networks (default: %(default)s)")
+    parser.add_argument("--data", nargs="+", help="data sets of the plan (default: all that the study asks)")
+    parser.add_argument("--backbones", nargs="+", default=[], help="networks of the plan (default: all)")
+    parser.add_argument("--images", type=int, help="images of each data set (default: the plan's)")
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="paper",
+        help="samples of LIME and KernelSHAP: the 25 of the paper's code, or 1000 (default: %(default)s)",
+    )
+    parser.add_argument("--results", default="runs/study", help="folder of the evaluations (default: %(default)s)")
+    parser.add_argument("--output", help="folder of tables and figures (default: RESULTS/NAME)")
+    parser.add_argument("--no-evaluate", action="store_true", help="use what is there")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be evaluated, and how long it takes")
+    options, more = parser.parse_known_args(args)
+    sets = read_plan(options.plan, options.images)
+    for name in options.data or ():
+        if name not in sets:
+            raise InputError(f"data: there is no {name} in {options.plan}; there are {', '.join(sets)}")
+    sets = {name: data for name, data in sets.items() if not options.data or name in options.data}
+    chosen = list(STUDIES.values()) if options.name == "verdict" else [STUDIES[options.name]]
+    planned = {study.name: _planned(study, sets, options) for study in chosen}
+    together = united(evaluation for of_study in planned.values() for evaluation in of_study)
+    if options.dry_run:
+        _show_plan(together)
+        return
+    for evaluation in [] if options.no_evaluate else together:
+        if missing := evaluation.missing():
+            print(f"{evaluation.folder}: {len(missing)} of {len(evaluation.methods)} methods to evaluate", flush=True)
+            _evaluate(evaluation, more)
+    output = Path(options.output or Path(options.results) / options.name)
+    claims: list[Claim] = []
+    for study in chosen:
+        findings = _find(study, planned[study.name])
+        if findings is not None:
+            claims += findings.claims
+            written = write_findings(findings, output if len(chosen) == 1 else output / study.name)
+            print(f"{study.title}\n  {len(written)} files in {written[0].parent if written else output}", flush=True)
+    if claims:
+        page = claims_page(claims)
+        if len(chosen) > 1:
+            (output / "verdict.md").write_text(page)
+        print(f"\n{page}")
+
+
+def _planned(study: Study, sets: dict[str, DataSet], options: argparse.Namespace) -> list[Evaluation]:
+    """A study's evaluations; one with scores of its own has folders of its own, as few need these."""
+    needs = study.needs(PRESETS[options.preset])
+    own = any(scores for _, scores in needs.values())
+    folder = Path(options.results) / study.name / "evaluations" if own else Path(options.results)
+    return evaluations(needs, sets, folder, options.backbones)
+
+
+def evaluation_arguments(evaluation: Evaluation) -> list[str]:
+    """Those of ``refinecam evaluate`` for all that is there and all that is missing."""
+    data, scores = evaluation.data, evaluation.all_scores()
+    options = {**data.options, data.size: data.images, **data.networks[evaluation.network]}
+    return [
+        *("--config", data.config),
+        *(part for name, value in options.items() for part in (f"--{name}", "null" if value is None else str(value))),
+        *("--model.methods", f"[{', '.join(evaluation.all_calls())}]"),
+        *(("--model.scores", f"[{', '.join(scores)}]") if scores else ()),
+        *("--output", str(evaluation.folder)),
+    ]
+
+
+def _evaluate(evaluation: Evaluation, more: Sequence[str]) -> None:
+    """In a process of its own, which may start others."""
+    command = [sys.executable, "-m", "refinecam", "evaluate", *evaluation_arguments(evaluation), *more]
+    if subprocess.run(command, check=False).returncode:
+        raise InputError(f"study: the evaluation into {evaluation.folder} failed; what it has written stays")
+
+
+def _find(study: Study, planned: Sequence[Evaluation]) -> Findings | None:
+    there = [e for e in planned if has_results(e.folder)]
+    for evaluation in planned:
+        if evaluation not in there:
+            print(f"left out: {evaluation.folder} is not evaluated")
+        elif left := evaluation.missing():
+            print(f"left out of {evaluation.folder}, as not evaluated: {', '.join(left)}")
+    if not there:
+        return None
+    return study.find(stack((e.data.name, e.network, e.folder) for e in there))
+
+
+def _show_plan(planned: Sequence[Evaluation]) -> None:
+    """What is missing, and how long it takes on one process of this machine."""
+    total = 0.0
+    for evaluation in planned:
+        missing = evaluation.missing()
+        hours = evaluation.passes() * _seconds(evaluation) / 3600 if missing else 0
+        total += hours
+        text = f"about {hours:.1f} h for {', '.join(missing)}" if missing else "all there"
+        print(f"{evaluation.folder}: {evaluation.data.images} images, {text}")
+    print(f"\nabout {total:.1f} h on one process here; N processes, with a device each, take an Nth")
+
+
+def _seconds(evaluation: Evaluation) -> float:
+    """Of one forward pass of one image, here."""
+    given = evaluation.data.networks[evaluation.network]
+    backbone, checkpoint, network = (given.get(f"model.{name}") for name in ("backbone", "checkpoint", "network"))
+    try:
+        chosen = choose_network(backbone, checkpoint, network, pretrained=False)
+    except InputError as error:
+        print(f"{evaluation.network}: {error}")
+        return float("nan")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images = torch.zeros(16, 3, *(2 * [chosen.image_size or 224]), device=device)
+    model = chosen.network.to(device)
+    fast_forward(model, images)
+    start = time.perf_counter()
+    fast_forward(model, images).cpu()
+    return (time.perf_counter() - start) / len(images)
