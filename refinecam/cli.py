@@ -1,15 +1,18 @@
 """The command lines: train, evaluate, and the console script with all commands."""
 
 import logging
+import re
 import shutil
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from refinecam.commands import explain_pictures, list_layers, make_report, show_results
 from refinecam.configuration import EvaluateCLI, TrainCLI, build, class_count
@@ -21,6 +24,11 @@ from refinecam.evaluation import Evaluator
 from refinecam.models import Classifier, check_colors, read_weights
 from refinecam.study import run_study
 
+LOST = re.compile("by (remote )?peer|Read error|Write error|Broken pipe")
+"""What gloo and NCCL say where another process has ended."""
+WAIT = timedelta(days=7)
+"""For which processes that are done wait for the others."""
+
 
 def train(args: Sequence[str] | None = None) -> None:
     """Train a classifier and test its best weights."""
@@ -29,7 +37,7 @@ def train(args: Sequence[str] | None = None) -> None:
         check_resumed(cli.config.ckpt_path, cli.config.model.backbone, cli.datamodule)
     try:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
-    except InputError:
+    except BaseException:
         if not cli.trainer.global_step:
             forget_logs(cli.trainer)
         raise
@@ -74,9 +82,11 @@ def check_resumed(path: str, backbone: str, data: DataModule) -> None:
 def evaluate(args: Sequence[str] | None = None) -> None:
     """Score a classifier and attribution methods on a test set."""
     cli = build(EvaluateCLI, Evaluator, args, inference_mode=False)
+    if isinstance(cli.trainer.strategy, DDPStrategy):
+        cli.trainer.strategy._timeout = WAIT  # Lightning sets it up later, and has no option for it but a class
     try:
         cli.trainer.test(cli.model, cli.datamodule, verbose=False)
-    except InputError:
+    except BaseException:
         if not cli.trainer.test_loop.batch_progress.total.completed:
             forget_logs(cli.trainer)
         raise
@@ -106,8 +116,7 @@ def run(entry: Callable[[], int | None]) -> None:
         with ended_by_signals():
             sys.exit(entry())
     except InputError as error:
-        *_, line = str(error).rpartition("InputError: ")  # behind the traceback of a worker that read the data
-        sys.exit(f"error: {line.strip()}")
+        sys.exit(f"error: {error}")
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # Lightning ends with 1
             sys.exit(128 + signal.SIGINT)
@@ -117,8 +126,10 @@ def run(entry: Callable[[], int | None]) -> None:
     except (RuntimeError, MemoryError) as error:
         if ran_out(error):
             first = (str(error).splitlines() or ["no more"])[0]
-            sys.exit(f"error: there is not enough memory ({first}); use a smaller data.batch_size")
-        if "closed by peer" in str(error):  # it has said why
+            sys.exit(f"error: there is not enough memory ({first}); use smaller batches or images")
+        if "DataLoader worker" in str(error):
+            sys.exit("error: a process that reads the data was killed, perhaps for memory; use fewer data.num_workers")
+        if LOST.search(str(error)):  # it has said why
             sys.exit(
                 "error: another process of this run has ended, so this one does, too; what is written so far stays"
             )

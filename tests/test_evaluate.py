@@ -8,6 +8,7 @@ import warnings
 import pandas as pd
 import pytest
 import torch
+import yaml
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from refinecam.attribution import RandomCAM
@@ -35,7 +36,8 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
     scores += ["complexity", "adcc", "road", "arcc", "increase_in_confidence"]
     names = ["index", "method", "stage", "aggregator", "label", "predicted", "target", "skipped"]
     assert table.columns.tolist()[:8] == names
-    assert sorted(table.columns[8:]) == sorted(scores)
+    assert sorted(table.columns[8:-3]) == sorted(scores)
+    assert table.columns.tolist()[-3:] == ["backbone", "checkpoint", "data"]
     assert (table["target"] == table["label"]).all()
     assert not table["skipped"].any()
     summary = pd.read_csv(evaluated / "summary.csv", keep_default_na=False)
@@ -51,7 +53,15 @@ def test_evaluation_writes_table_summary_figure_and_logs(evaluated):
     assert not (evaluated / "parts").exists()
     (logs,) = evaluated.glob("version_*")
     events = read_events(logs)
-    assert "arcc/RefineCAM(LayerCAM), stage 0, product" in events.Tags()["scalars"]
+    assert not [tag for tag in events.Tags()["scalars"] if not tag.startswith("accuracy/")]
+    own = read_events(logs / "RefineCAM(LayerCAM),_stage_0,_product")
+    values = table[table["method"] == "RefineCAM(LayerCAM)"].sort_values("index")["arcc"].dropna()
+    curve = own.Scalars("headline/arcc")
+    assert [event.value for event in curve] == pytest.approx(values.expanding().mean().tolist())
+    assert curve[-1].step <= 7
+    assert "_hparams_/session_start_info" in own.summary_metadata
+    assert yaml.safe_load((logs / "hparams.yaml").read_text())["backbone"] == "resnet18"
+    assert {"accuracy/text_summary", "headlines/text_summary", "summary/text_summary"} <= {*events.Tags()["tensors"]}
     text = (evaluated / "accuracy.md").read_text()
     assert text.startswith(
         "resnet18 (weights/best.ckpt), shapes on procedural backgrounds, seed 0: 7 images, accuracy "
@@ -275,7 +285,7 @@ def test_a_score_is_computed_in_several_variants(trained, tmp_path):
     evaluate([*args, "--data.test_size", "3"])
     table = pd.read_parquet(tmp_path / "per_image.parquet")
     names = ["arcc", "arcc(percentiles=(10, 50))", "road(ranking='percentile')", "insertion(steps=3)"]
-    assert table.columns.tolist()[8:] == names
+    assert table.columns.tolist()[8:] == [*names, "backbone", "checkpoint", "data"]
     assert (table[names[0]] != table[names[1]]).any()
     text = (tmp_path / "summary.md").read_text()
     assert "mean over 10, 50%" in text
@@ -299,4 +309,4 @@ def test_report_command_logs_the_figure(evaluated, tmp_path):
     (logs,) = folder.glob("version_*")
     tags = read_events(logs).Tags()
     assert tags["images"] == ["maps"]
-    assert "arcc/RandomCAM" in tags["scalars"]
+    assert read_events(logs / "RandomCAM").Scalars("headline/arcc")

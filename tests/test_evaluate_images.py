@@ -1,5 +1,6 @@
 """Pictures in folders through evaluate.py: ImageNet's labels, masks, broken files, networks of any origin."""
 
+import shutil
 import subprocess
 import sys
 
@@ -60,6 +61,21 @@ def test_imagenet_pictures_are_scored_with_masks(root, tmp_path):
     skipped = pd.read_csv(tmp_path / "out/skipped.csv")
     assert skipped["file"].tolist() == ["n02123159/2.png"]
     assert "1 more could not be read (skipped.csv)" in (tmp_path / "out/summary.md").read_text()
+
+
+def test_pictures_that_are_all_broken_are_one_line(root, tmp_path):
+    for file in root.glob("*/*"):
+        file.write_bytes(b"broken")
+    with pytest.raises(SystemExit, match=r"error: .*1\.png"):
+        run(lambda: evaluate(arguments(root, tmp_path / "out", *IMAGENET)))
+    assert not (tmp_path / "out/evaluation.json").exists()
+
+
+def test_two_sets_of_pictures_have_two_names(root, tmp_path):
+    shutil.copytree(root, tmp_path / "more/val")
+    first, second = ImagesDataModule(root=str(root)), ImagesDataModule(root=str(tmp_path / "more"))
+    assert (first.title, second.title) == ("3 pictures in pictures", "3 pictures in more/val")
+    assert first.identity()["files"] == second.identity()["files"]
 
 
 def test_processes_share_the_pictures(root, tmp_path):

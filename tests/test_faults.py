@@ -16,6 +16,7 @@ from refinecam.cli import evaluate, run
 from refinecam.core.errors import InputError
 from refinecam.core.files import WholeCheckpoints, write_file
 from refinecam.data.pictures import read_rgb
+from refinecam.evaluation.store import Results
 from refinecam.metrics.functional import complexity, deletion, insertion
 from refinecam.models import load_network
 from tests.command_lines import ROOT, evaluate_args
@@ -130,6 +131,42 @@ def test_network_that_puts_out_nan_is_refused(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("refinecam.models.choice.build_network", lambda weights: network)
     with pytest.raises(SystemExit, match=r"error: checkpoint: the network's output for image 0 is not finite; are its"):
         run(lambda: evaluate(evaluate_args(trained, tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory\nmore"), r"there is not enough memory \(CUDA out of memory\)"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "use fewer data.num_workers"),
+        (RuntimeError("Connection closed by peer [127.0.0.1]:1"), "another process of this run has ended"),
+    ],
+)
+def test_faults_of_others_are_one_line(error, line):
+    def fail():
+        raise error
+
+    with pytest.raises(SystemExit, match=f"error: .*{line}"):
+        run(fail)
+    with pytest.raises(RuntimeError, match="mat1"):
+        run(lambda: torch.zeros(2, 3) @ torch.zeros(2, 3))
+
+
+class Killed(torch.utils.data.Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        os._exit(1)
+
+
+def test_worker_that_dies_is_one_line():
+    with pytest.raises(SystemExit, match="error: a process that reads the data was killed"):
+        run(lambda: list(torch.utils.data.DataLoader(Killed(), num_workers=1)))
+
+
+def test_name_that_no_folder_can_have():
+    with pytest.raises(InputError, match=r"output: .* is no name of a folder"):
+        Results("runs/a\0b")
 
 
 def test_pipe_is_not_waited_for(tmp_path):

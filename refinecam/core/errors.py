@@ -1,9 +1,11 @@
 """The error for input that cannot be used."""
 
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from math import inf
 from numbers import Integral, Real
 
+LINE_BREAKS = re.compile(r"\s*\n\s*")
 LONGEST = 1000
 """Characters of a message."""
 
@@ -15,7 +17,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        line = " ".join(message.split())
+        *_, own = message.rpartition("InputError: ")  # behind the traceback of a worker that read the data
+        line = LINE_BREAKS.sub(" ", own.strip())
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}")
 
 

@@ -1,6 +1,7 @@
 """How many images go through a network at once, and fewer where memory runs out."""
 
 import re
+import sys
 from collections.abc import Callable
 from warnings import warn
 
@@ -22,11 +23,17 @@ class TooLittleMemory(InputError, MemoryError):
 
 def chunk_size(images: Tensor, wished: int | None = None) -> int:
     """How many images go through a network at once: where nobody says 16 of 224 px on a CPU, 128 on a GPU."""
-    if wished is not None:
-        return int(wished)
-    device = images.device
-    pixels = ROOM.get(device, USUAL.get(device.type, USUAL["cuda"]))
-    return max(1, pixels // max(1, images.shape[2] * images.shape[3]))
+    usual = USUAL.get(images.device.type, USUAL["cuda"]) // _pixels(images)
+    return max(1, min(usual if wished is None else int(wished), _room(images)))
+
+
+def _pixels(images: Tensor) -> int:
+    return max(1, images.shape[2] * images.shape[3])
+
+
+def _room(images: Tensor) -> int:
+    """How many images there has been memory for; a number beyond all where it has not run out."""
+    return ROOM.get(images.device, sys.maxsize) // _pixels(images)
 
 
 def ran_out(error: BaseException) -> bool:
@@ -45,10 +52,8 @@ def in_room(run: Callable[..., Tensor], *rows: Tensor) -> Tensor:
         TooLittleMemory: if there is not enough for one image.
     """
     images = rows[0]
-    pixels = max(1, images.shape[2] * images.shape[3])
     while True:
-        known = images.device in ROOM
-        size = max(1, ROOM[images.device] // pixels) if known else len(images)
+        size = max(1, _room(images))
         try:
             if size >= len(images):
                 return run(*rows)
@@ -62,13 +67,12 @@ def in_room(run: Callable[..., Tensor], *rows: Tensor) -> Tensor:
 
 def _shrink(images: Tensor, used: int, reason: str) -> None:
     """Note that so many images at once were too many, and say so, once for each number."""
-    room = chunk_size(images)
-    if room == used == 1:
-        shape = "x".join(map(str, images.shape[2:]))
-        raise TooLittleMemory(f"images: there is not enough memory for one of {shape} pixels: {reason}")
-    if room >= used:  # a part of the work may have made room already
-        room = (used if used > 1 else room) // 2
-        ROOM[images.device] = room * images.shape[2] * images.shape[3]
-        warn(f"memory ran out at {used} images at once; going on with {room}: {reason}", stacklevel=1)
+    if _room(images) >= used:  # otherwise a part of the work has made room already
+        tried = used if used > 1 else chunk_size(images)  # with one image it is what is inside that goes in chunks
+        if tried == 1:
+            shape = "x".join(map(str, images.shape[2:]))
+            raise TooLittleMemory(f"images: there is not enough memory for one of {shape} pixels: {reason}")
+        ROOM[images.device] = tried // 2 * _pixels(images)
+        warn(f"memory ran out at {tried} images at once; going on with {tried // 2}: {reason}", stacklevel=1)
     if images.device.type == "cuda":
         torch.cuda.empty_cache()

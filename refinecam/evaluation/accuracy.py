@@ -132,6 +132,7 @@ def accuracy_markdown(table: pd.DataFrame) -> str:
                 "as expected": of_style["as_expected"].map({None: "", True: "yes", False: "**no**"}),
             }
         )
+        shown = shown.loc[:, [not shown[name].eq("").all() for name in shown]]
         heading = [f"{str(style).capitalize()} shapes:"] if style else []
         texts += [*heading, shown.to_markdown(index=False)]
     controls = table["group"].eq("control").any()

@@ -20,6 +20,7 @@ from refinecam.evaluation.identity import versions, weights_digest
 from refinecam.evaluation.report import report
 from refinecam.evaluation.rows import check_finite, feed, key_of, named, scores_in, so_far, spread
 from refinecam.evaluation.store import Results
+from refinecam.evaluation.tensorboard import HEADLINES
 from refinecam.metrics import SCORES, MapEvaluation, PerImageMean, parse_scores
 from refinecam.models import check_colors
 from refinecam.models.choice import choose_network
@@ -261,6 +262,7 @@ class Evaluator(L.LightningModule):
             f"so far/{metric.title}/{method.title}": float(metric.total / metric.scored)
             for method, metrics in zip(self.methods, self.metrics, strict=False)
             for metric in scores_in(metrics)
+            if metric.title in HEADLINES
         }
         for logger in self.trainer.loggers:
             logger.log_metrics(values, step)

@@ -15,6 +15,7 @@ from refinecam.data import REPORTS
 from refinecam.evaluation.accuracy import accuracy_markdown, accuracy_table, worth_showing
 from refinecam.evaluation.store import Results
 from refinecam.evaluation.table import KEYS, escaped, summarize, title_of
+from refinecam.evaluation.tensorboard import HEADLINES, log_methods, log_report
 from refinecam.visualization import overlay_figure
 
 
@@ -47,12 +48,14 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
         csv["skipped"] = tables["skipped"]
         heading += f", {len(tables['skipped'])} more could not be read (skipped.csv)"
     texts = {"accuracy": f"{heading}\n\n{accuracy_markdown(accuracy)}"}
-    figure = None
+    figure, short = None, {}
     if "per_image" in tables:
         summary = summarize(tables["per_image"], [score["name"] for score in about["scores"]])
         warn_of_unscored(summary, of_masks)
         csv["summary"] = summary
         texts["summary"] = f"{heading}, {_explained(about, summary)}\n\n{summary_markdown(summary, of_masks)}"
+        headlines = summary[summary["score"].isin(HEADLINES)]
+        short = {"headlines": _markdown(headlines)} if len(headlines) else {}
         values |= {f"{row['score']}/{title_of(row)}": row["mean"] for _, row in summary.iterrows()}
         figure = maps_figure(results)
         for name in sorted(tables.keys() - {"per_image", "predictions", "skipped"}):
@@ -77,12 +80,13 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
     for name in known - set(written):  # an earlier evaluation's
         (results.folder / name).unlink(missing_ok=True)
     for logger in loggers:
-        logger.log_metrics(values)
-        if isinstance(logger, TensorBoardLogger):
-            for name, text in texts.items():
-                logger.experiment.add_text(name, text)
-            if figure is not None:
-                logger.experiment.add_figure("maps", figure)
+        if not isinstance(logger, TensorBoardLogger):
+            logger.log_metrics(values)
+            continue
+        logger.log_metrics({name: value for name, value in values.items() if name.startswith("accuracy/")})
+        log_report(logger, texts | short, {} if figure is None else {"maps": figure}, about)
+        if "per_image" in tables:
+            log_methods(logger, tables["per_image"], about, values)
     return [results.folder / name for name in written]
 
 

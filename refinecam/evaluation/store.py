@@ -33,9 +33,14 @@ class Results:
 
     Args:
         folder: made by :meth:`start`.
+
+    Raises:
+        InputError: if no folder can have this name.
     """
 
     def __init__(self, folder: str | Path) -> None:
+        if "\0" in str(folder):
+            raise InputError(f"output: {str(folder)!r} is no name of a folder; name another")
         self.folder = Path(folder)
         self.parts = self.folder / "parts"
         self.run = 0
@@ -151,6 +156,9 @@ class Results:
         scores = [score["name"] for score in running["scores"]]
         names = {path.name for path in self.parts.iterdir() if path.is_dir()} - {"maps"} | {*finished.get("tables", [])}
         tables = {name: _ordered(self._rows(name, running), methods, scores) for name in sorted(names)}
+        if "predictions" not in tables:
+            reasons = tables["skipped"]["reason"].tolist() if "skipped" in tables else []
+            raise InputError(reasons[0] if reasons else "data: there was no image to evaluate")
         if "skipped" in tables:  # those that can be read now are in it no more
             read = tables["skipped"]["index"].isin(tables["predictions"]["index"])
             tables["skipped"] = tables["skipped"][~read].reset_index(drop=True)
@@ -256,8 +264,7 @@ def _labeled(table: pd.DataFrame, predictions: pd.DataFrame, columns: Mapping[st
     if "file" in predictions:
         files = predictions.set_index("index")["file"]
         columns = {**columns, "file": table["index"].map(files)}
-    labeled = table.assign(**columns)
-    return labeled[[*columns, *(name for name in table if name not in columns)]]
+    return table[[name for name in table if name not in columns]].assign(**columns)
 
 
 def _ordered(table: pd.DataFrame, methods: Mapping[tuple, int], scores: Sequence[str]) -> pd.DataFrame:

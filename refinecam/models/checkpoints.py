@@ -176,7 +176,7 @@ def _safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 def _read_safetensors(path: Path, backbone: str | None, image_size: int | None) -> Weights:
     about, state = _safetensors(path)
     numbers = (about.get("num_classes", ""), about.get("image_size", "none") or "0")
-    if "backbone" not in about or not all(number.isdecimal() for number in numbers):
+    if "backbone" not in about or not all(n.isdecimal() and len(n) < 10 for n in numbers):
         return _read_plain(path, state, backbone, image_size)
     size = int(about["image_size"]) if about["image_size"] else None
     normalize = about.get("normalize", "True") == "True"
@@ -250,7 +250,7 @@ def _read_plain(path: Path, content: Any, backbone: str | None, image_size: int 
     if backbone is None:
         raise InputError(f"checkpoint: {path} does not say what network it is of; name it with backbone")
     classes = class_count(state, backbone)
-    if classes is None:
-        raise InputError(f"checkpoint: {path} has no layer with weights; save network.state_dict()")
+    if classes is None or not 0 < classes <= LARGEST:
+        raise InputError(f"checkpoint: {path} has no layer with weights for classes; save network.state_dict()")
     network = create_backbone(backbone, False, classes, image_size)
     return Weights(backbone, classes, image_size, fitted(state, network, path, backbone), path)

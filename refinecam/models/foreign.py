@@ -42,11 +42,11 @@ def imagenet_file() -> Path:
     return files[0]
 
 
-def unwrapped(content: Any) -> dict[str, Tensor] | None:
-    """The state dict in what a file holds; None if there is none."""
-    for key in WRAPPINGS:
+def unwrapped(content: Any, depth: int = len(WRAPPINGS)) -> dict[str, Tensor] | None:
+    """The state dict in what a file holds, below so many wrappings at most; None if there is none."""
+    for key in WRAPPINGS if depth else ():
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            return unwrapped(content[key])
+            return unwrapped(content[key], depth - 1)
     if not isinstance(content, Mapping) or not content or not all(map(_is_weight, content.values())):
         return None
     return {str(name): value for name, value in content.items()}
@@ -54,7 +54,7 @@ def unwrapped(content: Any) -> dict[str, Tensor] | None:
 
 def _is_weight(value: Any) -> bool:
     ordinary = isinstance(value, Tensor) and value.layout == torch.strided
-    return ordinary and not value.is_meta and not value.is_complex()
+    return ordinary and not value.is_meta and not value.is_complex() and (value.numel() > 0 or value.ndim == 1)
 
 
 def class_count(state: Mapping[str, Tensor], backbone: str) -> int | None:

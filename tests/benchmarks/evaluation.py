@@ -3,7 +3,7 @@
 Two processes beside one, the memory over many batches, and each method by itself, with the shipped ResNet18 on
 procedural shapes, one thread a process. The time of the loop is the difference between two runs that differ in their
 number of images alone. The costs of the methods, maps and all scores, are worth so many forward passes of one image,
-from which the time of any evaluation can be read off, on whatever device the forward passes were counted.
+from which the time of an evaluation can be estimated.
 """
 
 import argparse

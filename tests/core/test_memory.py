@@ -42,6 +42,7 @@ def explain_and_score(cam):
         GradCAM(stage="network.deep"),
         ScoreCAM(stage="network.deep"),
         IntegratedGradients(steps=6),
+        IntegratedGradients(steps=6, chunk=6),
         LIME(samples=20, segments=4),
         explain_and_score(RefineCAM(GradCAM(), layers=["network.stem", "network.deep"])),
     ],
@@ -64,6 +65,16 @@ def test_one_image_that_does_not_fit_is_an_error(tiny_net, images, targets):
         pytest.raises(InputError, match="not enough memory for one of 24x32 pixels"),
     ):
         GradCAM(stage="network.deep")(Small(tiny_net, 0), images, targets)
+
+
+def test_more_images_than_the_usual_chunk(tiny_net, images, targets, monkeypatch):
+    monkeypatch.setitem(memory.USUAL, "cpu", 2 * 24 * 32)
+    cam = GradCAM(stage="network.deep")
+    expected = cam(Small(tiny_net, 9), images, targets)
+    with pytest.warns(UserWarning, match="memory ran out at 5 images at once; going on with 2"):
+        found = cam(Small(tiny_net, 3), images, targets)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert chunk_size(images, 100) == chunk_size(images) == 2
 
 
 def test_other_errors_pass(images):

@@ -188,7 +188,7 @@ def test_wrong_checkpoints(checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r"cut.ckpt cannot be read as weights"):
         load_network(tmp_path / "cut.ckpt", "resnet18")
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=r"other.ckpt has no layer with weights"):
+    with pytest.raises(ValueError, match=r"other.ckpt has no layer with weights for classes"):
         load_network(tmp_path / "other.ckpt", "resnet18")
     content = torch.load(path)
     content["hyper_parameters"]["num_classes"] = None

@@ -86,7 +86,7 @@ class FunnyBirdsDataModule(DataModule):
     @property
     def title(self) -> str:
         """What the images are, for tables."""
-        return f"FunnyBirds in {Path(self.folder).name}"
+        return f"FunnyBirds in {Path(self.folder).resolve().name}"
 
     def own_scorer(self, batch: Mapping[str, Any], chunk: int | None = None) -> BirdScorer | None:
         """FunnyBirds' own scores, where the batches have the interventions."""

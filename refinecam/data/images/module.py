@@ -94,7 +94,13 @@ class ImagesDataModule(DataModule):
     def title(self) -> str:
         """What the images are, for tables."""
         drawn = f"{len(self.pictures)} of " if self.subset else ""
-        return f"{drawn}{len(self.listing.pictures)} pictures in {self.listing.root.name}"
+        return f"{drawn}{len(self.listing.pictures)} pictures in {self.root_name}"
+
+    @property
+    def root_name(self) -> str:
+        """Last part of the root, and the split below it where one was taken."""
+        root = Path(self.hparams["root"]).resolve()
+        return str(root.name / self.listing.root.resolve().relative_to(root))
 
     def identity(self) -> dict[str, Any]:
         """Besides its arguments the files' names, sizes and labels, wherever they are."""
@@ -103,7 +109,7 @@ class ImagesDataModule(DataModule):
             name = picture.file.relative_to(self.listing.root)
             size = picture.file.stat().st_size if picture.file.is_file() else 0
             digest.update(os.fsencode(f"{name} {picture.label} {size}\n"))
-        return {**super().identity(), "root": self.listing.root.name, "files": digest.hexdigest()}
+        return {**super().identity(), "root": self.root_name, "files": digest.hexdigest()}
 
     def describe(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """The files' names."""
