@@ -1,6 +1,7 @@
 """The command that runs a study: evaluate what is missing, then tables, figures and claims."""
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import torch
 
 from refinecam.core.errors import InputError
 from refinecam.core.running import fast_forward
+from refinecam.core.signals import DEPENDENT
 from refinecam.models.choice import choose_network
 from refinecam.studies import STUDIES, Claim, Findings, Study
 from refinecam.studies.plan import PRESETS, DataSet, Evaluation, evaluations, has_results, read_plan, united
@@ -100,7 +102,7 @@ def evaluation_arguments(evaluation: Evaluation) -> list[str]:
 def _evaluate(evaluation: Evaluation, more: Sequence[str]) -> None:
     """In a process of its own, which may start others."""
     command = [sys.executable, "-m", "refinecam", "evaluate", *evaluation_arguments(evaluation), *more]
-    if subprocess.run(command, check=False).returncode:
+    if subprocess.run(command, env={**os.environ, DEPENDENT: "1"}, check=False).returncode:
         raise InputError(f"study: the evaluation into {evaluation.folder} failed; what it has written stays")
 
 

@@ -66,15 +66,28 @@ def test_signal_ends_a_long_batch_at_once(number, status, line, trained, tmp_pat
     assert "Traceback" not in shown
 
 
-def test_signal_to_one_of_two_processes_ends_both(trained, tmp_path):
+@pytest.mark.parametrize(
+    ("to_child", "number"), [(True, signal.SIGTERM), (False, signal.SIGTERM), (False, signal.SIGKILL)]
+)
+def test_signal_to_one_of_two_processes_ends_both(to_child, number, trained, tmp_path):
     process = started(trained, tmp_path / "out", "--trainer.devices", "2", "--trainer.strategy", "ddp")
     found = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "evaluate.py"], capture_output=True, check=True)
     (child,) = map(int, found.stdout.split())
-    os.kill(child, signal.SIGTERM)
+    os.kill(child if to_child else process.pid, number)
     process.communicate(timeout=60)
     assert process.returncode != 0
-    with pytest.raises(ProcessLookupError):
-        os.kill(child, 0)
+    until = time.monotonic() + 20
+    while alive(child):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_full_disk_is_one_line_and_keeps_what_is_there(trained, tmp_path, monkeypatch):

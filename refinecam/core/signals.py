@@ -4,16 +4,23 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
+DEPENDENT = "REFINECAM_ENDS_WITH_PARENT"
+"""Name of an environment variable."""
+
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
     """End the process with one line and the usual status, 128 plus the signal's number, at SIGTERM and SIGHUP.
+
+    A process of a distributed run, and one with :data:`DEPENDENT` in its environment, also ends when the one that
+    started it does, however that ended.
 
     Python runs a signal's handler between two instructions, which a collective operation of several processes that
     waits for one that has died never reaches. What has to be whole when this happens is written by
@@ -27,6 +34,8 @@ def ended_by_signals() -> Iterator[None]:
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, lambda *_: None) for number in ENDING}
     _forget_in_forks()
+    if os.environ.get("LOCAL_RANK", "0") != "0" or DEPENDENT in os.environ:
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     threading.Thread(target=_watch, args=(reader,), daemon=True).start()
     try:
         yield
@@ -45,6 +54,12 @@ def _watch(reader: int) -> None:
             print(f"\nerror: stopped by {name}; what is written so far stays", file=sys.stderr, flush=True)
             os._exit(128 + number)
     os.close(reader)
+
+
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(128 + signal.SIGTERM)
 
 
 @cache
