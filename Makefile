@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo birds train-scratch test lint docs benchmark tensorboard clean
+.PHONY: help install demo birds train-scratch test lint docs figures benchmark tensorboard clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ lint: $(STAMP)  ## format and fix what can be fixed
 
 docs: $(STAMP)  ## build the documentation into site/
 	$(RUN) -m sphinx -b html -W --keep-going -q docs site
+
+figures: $(STAMP)  ## draw the published results' figures and tables again (a minute)
+	$(RUN) -m refinecam study verdict --results results --no-evaluate --output runs/figures
 
 benchmark: $(STAMP)  ## print how fast data, maps and scores are
 	$(RUN) -m tests.benchmarks.data

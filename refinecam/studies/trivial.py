@@ -23,7 +23,7 @@ def needs(presets: Sequence[str]) -> Needs:
 
 def find(rows: pd.DataFrame) -> Findings:
     """Every label-free score of every map, and whether a trivial one beats the mean of the real ones."""
-    real = [title for title in rows["title"].unique() if title.partition(",")[0] in CAMS]
+    real = list(rows.loc[rows["method"].isin(CAMS) & rows["stage"].isin(("0", "-1")), "title"].unique())
     table, claims = [], []
     for data, network, own in groups(rows):
         for score in LABEL_FREE:
