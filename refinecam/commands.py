@@ -99,7 +99,7 @@ def make_report(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="refinecam report",
         description=make_report.__doc__,
-        epilog="example: refinecam report runs/study/* --html report.html",
+        epilog="example: refinecam report runs/study/shapes-* --html report.html",
     )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="the --output of an evaluation")
     parser.add_argument("--html", metavar="FILE", help="write one page that opens from disk, and nothing else")

@@ -59,10 +59,14 @@ def run_study(args: Sequence[str] | None = None) -> None:
     if options.dry_run:
         _show_plan(together)
         return
+    failed: list[InputError] = []
     for evaluation in [] if options.no_evaluate else together:
         if missing := evaluation.missing():
             print(f"{evaluation.folder}: {len(missing)} of {len(evaluation.methods)} methods to evaluate", flush=True)
-            _evaluate(evaluation, more)
+            try:
+                _evaluate(evaluation, more)
+            except InputError as error:  # it has said why; the others do not depend on it
+                failed.append(error)
     output = Path(options.output or Path(options.results) / options.name)
     claims: list[Claim] = []
     for study in chosen:
@@ -76,6 +80,8 @@ def run_study(args: Sequence[str] | None = None) -> None:
         if len(chosen) > 1:
             (output / "verdict.md").write_text(page)
         print(f"\n{page}")
+    if failed:
+        raise failed[0]
 
 
 def _planned(study: Study, sets: dict[str, DataSet], options: argparse.Namespace) -> list[Evaluation]:

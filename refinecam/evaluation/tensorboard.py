@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
@@ -54,7 +55,9 @@ def log_report(
     logger: TensorBoardLogger, texts: Mapping[str, str], figures: Mapping[str, Figure], about: Mapping[str, Any]
 ) -> None:
     """Write tables and figures, and say in ``hparams.yaml`` what was evaluated."""
-    logger.hparams.update(about.get("columns", {}))
+    folder = Path(logger.log_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_hparams_to_yaml(folder / logger.NAME_HPARAMS_FILE, about.get("columns", {}))  # Lightning's own is empty
     for name, text in texts.items():
         logger.experiment.add_text(name, text)
     for name, figure in figures.items():

@@ -9,7 +9,7 @@ from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import bars
 from refinecam.studies.methods import AGGREGATORS, CAMS, refined
 from refinecam.studies.statistics import compare, mean_interval
-from refinecam.studies.tables import groups, images_by_methods
+from refinecam.studies.tables import groups, images_by_methods, parts
 
 PUBLISHED = {
     "GradCAM++": (0.57, 0.57, 0.63),
@@ -34,7 +34,7 @@ def find(rows: pd.DataFrame) -> Findings:
         for cam in CAMS:
             titles = [f"RefineCAM({cam}), stage 0, {aggregator}" for aggregator in AGGREGATORS]
             values = images_by_methods(own, "arcc", titles)
-            if not np.isfinite(values).any():
+            if not np.isfinite(values).any(axis=0).all():
                 continue
             for aggregator, column, published in zip(AGGREGATORS, values.T, PUBLISHED[cam], strict=True):
                 mean = mean_interval(column)
@@ -64,7 +64,7 @@ def find(rows: pd.DataFrame) -> Findings:
     whole = pd.DataFrame(table)
     figures = {
         f"aggregators-{data}-{network}": bars(own, "method", "aggregator", f"{data}, {network}: ARCC, 95% interval")
-        for (data, network), own in whole.groupby(["data", "network"], sort=False)
+        for (data, network), own in parts(whole, "data", "network")
     }
     return Findings({"aggregators": whole}, figures, claims)
 

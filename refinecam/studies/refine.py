@@ -9,9 +9,9 @@ from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import bars
 from refinecam.studies.methods import CAMS, refined, shallow
 from refinecam.studies.statistics import compare, mean_interval
-from refinecam.studies.tables import groups, images_by_methods
+from refinecam.studies.tables import groups, images_by_methods, parts
 
-SCORES = ("arcc", "cosine_similarity")
+SCORES = ("arcc", "cosine_similarity", "iou", "mass_accuracy", "pointing_game", "roc_auc")
 
 
 def needs(presets: Sequence[str]) -> Needs:
@@ -60,7 +60,7 @@ def find(rows: pd.DataFrame) -> Findings:
                     )
             for against, found in differences.items():
                 if found:
-                    mean = np.nanmean(np.stack(found), axis=0)
+                    mean = np.mean(np.stack(found), axis=0)  # of images on which each of them has a score
                     claims.append(
                         Claim(
                             f"RefineCAM has a higher {score} than its CAM at the {against} stage",
@@ -71,7 +71,7 @@ def find(rows: pd.DataFrame) -> Findings:
                     )
     whole = pd.DataFrame(table)
     figures = {}
-    for (data, network, score), own in whole.groupby(["data", "network", "score"], sort=False):
+    for (data, network, score), own in parts(whole, "data", "network", "score"):
         shown = own.rename(columns={"difference": "mean", "cam": "method"})
         figures[f"refine-{data}-{network}-{score}"] = bars(
             shown, "method", "against", f"{data}, {network}: {score}, refined minus base, 95% interval"

@@ -10,7 +10,7 @@ from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import bars
 from refinecam.studies.methods import TRIVIAL, refined
 from refinecam.studies.statistics import Interval, mean_interval
-from refinecam.studies.tables import groups, images_by_methods
+from refinecam.studies.tables import groups, images_by_methods, parts
 
 CAMS = ("GradCAM++", "LayerCAM")
 DEFAULT = "arcc"
@@ -35,6 +35,8 @@ def find(rows: pd.DataFrame) -> Findings:
     known = [variant for variant in (DEFAULT, *VARIANTS) if variant in rows]
     for data, network, own in groups(rows.dropna(subset=known[1:], how="all") if known[1:] else rows.iloc[:0]):
         titles = list(own["title"].unique())
+        needed = {*TRIVIAL, *(f"{cam}, stage {stage}" for cam in CAMS for stage in (0, -1))}
+        needed |= {f"RefineCAM({cam}), stage 0, product" for cam in CAMS}
         default = np.nanmean(images_by_methods(own, DEFAULT, titles), axis=0)
         for variant in known:
             values = images_by_methods(own, variant, titles)
@@ -55,7 +57,7 @@ def find(rows: pd.DataFrame) -> Findings:
                         "kendall with default": rank,
                     }
                 )
-            for text, effect in _conclusions(values, titles).items():
+            for text, effect in (_conclusions(values, titles) if needed <= {*titles} else {}).items():
                 survival.append(
                     {
                         "data": data,
@@ -68,6 +70,8 @@ def find(rows: pd.DataFrame) -> Findings:
                     }
                 )
         found = pd.DataFrame(survival)
+        if found.empty:
+            continue
         found = found[(found["data"] == data) & (found["network"] == network)]
         for text, each in found.groupby("conclusion", sort=False):
             least = each.loc[each["low"].idxmin()]
@@ -83,7 +87,7 @@ def find(rows: pd.DataFrame) -> Findings:
     whole = pd.DataFrame(table)
     figures = {
         f"sensitivity-{data}-{network}": bars(own, "method", "variant", f"{data}, {network}: ARCC, 95% interval")
-        for (data, network), own in (whole.groupby(["data", "network"], sort=False) if len(whole) else [])
+        for (data, network), own in parts(whole, "data", "network")
     }
     return Findings({"sensitivity": whole, "sensitivity-conclusions": pd.DataFrame(survival)}, figures, claims)
 

@@ -8,7 +8,7 @@ import pandas as pd
 from refinecam.studies.base import Findings, Needs, Study
 from refinecam.studies.figures import lines
 from refinecam.studies.statistics import mean_interval
-from refinecam.studies.tables import groups, images_by_methods
+from refinecam.studies.tables import groups, images_by_methods, parts
 
 CAMS = ("GradCAM++", "LayerCAM")
 STAGES = (0, 1, 2, 3)
@@ -51,7 +51,7 @@ def find(rows: pd.DataFrame) -> Findings:
     whole = pd.DataFrame(table)
     figures = {
         f"stages-{data}-{network}": lines(own, f"{data}, {network}: mean over images, 95% interval")
-        for (data, network), own in whole.groupby(["data", "network"], sort=False)
+        for (data, network), own in parts(whole, "data", "network")
     }
     return Findings({"stages": whole}, figures, [])
 

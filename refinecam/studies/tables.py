@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,11 @@ def groups(rows: pd.DataFrame) -> Iterable[tuple[str, str, pd.DataFrame]]:
     """Each network on each data set."""
     for (data, network), own in rows.groupby(["data", "network"], sort=False):
         yield str(data), str(network), own
+
+
+def parts(table: pd.DataFrame, *names: str) -> Iterable[tuple[Any, pd.DataFrame]]:
+    """The table by the values of some columns, in order; nothing of an empty one, which has no columns."""
+    return table.groupby(list(names), sort=False) if len(table) else ()
 
 
 def round_table(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:

@@ -149,7 +149,7 @@ def test_ten_samples_a_superpixel(tiny_net):
     [
         ({"samples": 0}, "samples: expected a whole number, at least 1, got 0"),
         ({"segments": 0}, "segments: expected a whole number"),
-        ({"alpha": -1}, "alpha: expected at least 0, got -1"),
+        ({"alpha": -1}, "alpha: expected a number from 0 on, got -1"),
         ({"chunk": 0}, "chunk: expected a whole number"),
         ({"preset": "thesis"}, "preset: expected one of paper, None, got 'thesis'"),
         ({"preset": "paper", "samples": 9}, "samples: the preset 'paper' has its own"),

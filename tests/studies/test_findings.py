@@ -51,7 +51,7 @@ def test_trivial():
     found = STUDIES["trivial"].find(rows_of(make, keys))
     assert verdicts(found.claims, "adcc is fooled") == verdicts(found.claims, "average_drop is fooled") == ["held"]
     assert verdicts(found.claims, "road is not fooled") == ["held"]
-    assert verdicts(found.claims, "arcc is not fooled") == ["did not hold"]
+    assert verdicts(found.claims, "arcc is not fooled") == ["did not hold"]  # each against CAMs at the deepest stage
     assert len(found.tables["trivial"]) == len(LABEL_FREE) * len(keys)
 
 
@@ -139,3 +139,21 @@ def test_images_without_a_map_are_missing_values():
     assert np.isnan(values[3, 1])
     assert np.isnan(values[:, 2]).all()
     assert np.isfinite(values).sum() == 2 * IMAGES - 1
+
+
+@pytest.mark.parametrize("study", [study for study in STUDIES.values() if study.name != "qualitative"])
+@pytest.mark.parametrize("kept", ["RandomCAM", "LayerCAM, stage 0", "RefineCAM(LayerCAM), stage 0, product"])
+def test_what_is_not_evaluated_is_left_out(study, kept):
+    keys = [("RandomCAM", "", ""), ("LayerCAM", "0", ""), ("RefineCAM(LayerCAM)", "0", "product")]
+    rows = rows_of(lambda *_: {}, keys)
+    found = study.find(rows[rows["title"] == kept])
+    assert all(claim.verdict == "undecided" for claim in found.claims)
+
+
+def test_images_on_which_a_cam_has_no_map_are_in_no_mean_over_cams():
+    keys = [(cam, stage, "") for cam in CAMS for stage in ("0", "-1")]
+    keys += [(f"RefineCAM({cam})", "0", "product") for cam in CAMS]
+    rows = rows_of(lambda m, s, a, i, r: {"arcc": 0.5 + 0.1 * (a == "product")}, keys)
+    rows.loc[(rows["method"] == "RefineCAM(ShapleyCAM)") & (rows["index"] < 10), "arcc"] = np.nan
+    (claim,) = [c for c in STUDIES["refine"].find(rows).claims if "arcc than its CAM at the shallowest" in c.text]
+    assert claim.estimate.images == IMAGES - 10

@@ -16,4 +16,4 @@ def test_figures_and_findings_come_from_the_published_results(tmp_path, monkeypa
     text = re.sub(r"\s+", " ", (ROOT / "docs/findings.md").read_text()).replace("\N{MINUS SIGN}", "-")
     quoted = set(re.findall(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\]", text))
     claims = set(re.findall(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\]", printed))
-    assert len(quoted & claims) >= 7
+    assert len(quoted & claims) >= 10
