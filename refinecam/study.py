@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 
 from refinecam.core.errors import InputError
+from refinecam.core.files import write_file
 from refinecam.core.running import fast_forward
 from refinecam.core.signals import DEPENDENT
+from refinecam.evaluation.store import read_manifest
 from refinecam.models.choice import choose_network
 from refinecam.studies import STUDIES, Claim, Findings, Study
-from refinecam.studies.plan import PRESETS, DataSet, Evaluation, evaluations, has_results, read_plan, united
+from refinecam.studies.plan import PRESETS, DataSet, Evaluation, evaluations, read_plan, united
 from refinecam.studies.tables import stack
 from refinecam.studies.writing import claims_page, write_findings
 
@@ -56,6 +58,8 @@ def run_study(args: Sequence[str] | None = None) -> None:
     chosen = list(STUDIES.values()) if options.name == "verdict" else [STUDIES[options.name]]
     planned = {study.name: _planned(study, sets, options) for study in chosen}
     together = united(evaluation for of_study in planned.values() for evaluation in of_study)
+    for evaluation in [] if options.no_evaluate else together:
+        evaluation.check_images()
     if options.dry_run:
         _show_plan(together)
         return
@@ -78,7 +82,7 @@ def run_study(args: Sequence[str] | None = None) -> None:
     if claims:
         page = claims_page(claims)
         if len(chosen) > 1:
-            (output / "verdict.md").write_text(page)
+            write_file(output / "verdict.md", lambda path: path.write_text(page))
         print(f"\n{page}")
     if failed:
         raise failed[0]
@@ -113,7 +117,7 @@ def _evaluate(evaluation: Evaluation, more: Sequence[str]) -> None:
 
 
 def _find(study: Study, planned: Sequence[Evaluation]) -> Findings | None:
-    there = [e for e in planned if has_results(e.folder)]
+    there = [e for e in planned if read_manifest(e.folder) is not None]
     for evaluation in planned:
         if evaluation not in there:
             print(f"left out: {evaluation.folder} is not evaluated")

@@ -7,7 +7,7 @@ import cv2
 import torch
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch.distributed import get_rank, get_world_size, is_available, is_initialized
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from refinecam.core.errors import InputError
 
@@ -42,6 +42,22 @@ def evaluation_loader(
     sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
     options = _workers(num_workers, persistent=False)
     return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=collate_fn, **options)
+
+
+def check_no_image_twice(loader: Any) -> None:
+    """Refuse a loader whose sampler, Lightning's where it has set one, fills up the processes with images again.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    sampler = getattr(loader, "sampler", None)
+    if isinstance(sampler, DistributedSampler) and not isinstance(sampler, UnrepeatedDistributedSampler):
+        count = len(sampler.dataset)  # type: ignore[arg-type]
+        if count % sampler.num_replicas:
+            raise InputError(
+                f"datamodule: {count} images cannot be dealt evenly to {sampler.num_replicas} processes, so some "
+                "would count twice; make the loader with refinecam.data.sampling.evaluation_loader"
+            )
 
 
 def training_loader(

@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor, nn
-from torch.utils.data import DistributedSampler
 
 from refinecam.attribution import parse_methods
 from refinecam.core.errors import InputError, check_counts, check_not_negative
 from refinecam.core.running import fast_forward, first_logits
 from refinecam.data import OwnScorer, data_of
+from refinecam.data.sampling import check_no_image_twice
 from refinecam.evaluation.accuracy import prediction_rows
 from refinecam.evaluation.identity import versions, weights_digest
 from refinecam.evaluation.report import report
@@ -116,15 +115,7 @@ class Evaluator(L.LightningModule):
         Raises:
             InputError: if the loader would show an image on two processes.
         """
-        loader = self.trainer.test_dataloaders
-        sampler = getattr(loader, "sampler", None)
-        if isinstance(sampler, DistributedSampler) and not isinstance(sampler, UnrepeatedDistributedSampler):
-            count = len(sampler.dataset)  # type: ignore[arg-type]
-            if count % sampler.num_replicas:
-                raise InputError(
-                    f"datamodule: {count} images cannot be dealt evenly to {sampler.num_replicas} processes, so some "
-                    "would count twice; make the loader with refinecam.data.sampling.evaluation_loader"
-                )
+        check_no_image_twice(self.trainer.test_dataloaders)
         self.metrics, self.own, self.kept, self.unread = nn.ModuleList(), None, 0, []
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:

@@ -8,8 +8,8 @@ import pandas as pd
 from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import bars
 from refinecam.studies.methods import AGGREGATORS, CAMS, refined
-from refinecam.studies.statistics import compare, mean_interval
-from refinecam.studies.tables import groups, images_by_methods, parts
+from refinecam.studies.statistics import compare
+from refinecam.studies.tables import described, groups, images_by_methods, parts
 
 PUBLISHED = {
     "GradCAM++": (0.57, 0.57, 0.63),
@@ -37,21 +37,8 @@ def find(rows: pd.DataFrame) -> Findings:
             if not np.isfinite(values).any(axis=0).all():
                 continue
             for aggregator, column, published in zip(AGGREGATORS, values.T, PUBLISHED[cam], strict=True):
-                mean = mean_interval(column)
-                table.append(
-                    {
-                        "data": data,
-                        "network": network,
-                        "method": cam,
-                        "aggregator": aggregator,
-                        "mean": mean.value,
-                        "std": np.nanstd(column) if mean.images else np.nan,
-                        "low": mean.low,
-                        "high": mean.high,
-                        "images": mean.images,
-                        "published": published,
-                    }
-                )
+                row = described(column, data=data, network=network, method=cam, aggregator=aggregator)
+                table.append({**row, "published": published})
             best_other = int(np.nanargmax(np.nanmean(values[:, :2], axis=0)))
             claims.append(
                 Claim(

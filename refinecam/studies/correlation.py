@@ -1,7 +1,6 @@
 """Figure 4: which label-free score agrees with the ground truth."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -39,7 +38,7 @@ def find(rows: pd.DataFrame) -> Findings:
         scores = {score: oriented(images_by_methods(own, score, titles), score) for score in LABEL_FREE}
         for kind, correlate in CORRELATIONS.items():
             found = {score: _all_ways(values, truth, correlate) for score, values in scores.items()}
-            lead = _lead(scores, truth, correlate)
+            rival, estimate = _lead(scores, truth, correlate)
             for score, (pooled, within, between) in found.items():
                 table.append(
                     {
@@ -58,7 +57,6 @@ def find(rows: pd.DataFrame) -> Findings:
                         "methods": len(titles),
                     }
                 )
-            rival, estimate = lead
             claims.append(
                 Claim(
                     f"{CANDIDATE} agrees best with the ground truth",
@@ -89,11 +87,11 @@ def _lead(scores: dict[str, np.ndarray], truth: np.ndarray, correlate: Correlati
         (score for score in scores if score != CANDIDATE), key=lambda score: np.nan_to_num(pooled[score], nan=-2)
     )
 
-    def of(score: str, draw: np.ndarray) -> float:
-        return correlate(scores[score][draw].ravel(), truth[draw].ravel())
+    def lead(draw: np.ndarray) -> float:
+        mine, other = (correlate(scores[score][draw].ravel(), truth[draw].ravel()) for score in (CANDIDATE, rival))
+        return mine - other
 
-    mine, other = partial(of, CANDIDATE), partial(of, rival)
-    return rival, bootstrap(lambda draw: mine(draw) - other(draw), len(truth), resamples=RESAMPLES)
+    return rival, bootstrap(lead, len(truth), resamples=RESAMPLES)
 
 
 STUDY = Study(

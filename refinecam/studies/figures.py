@@ -102,8 +102,6 @@ def scatters(
         axis.set_xlabel(_plain(name), fontsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.tick_params(labelsize=7)
-    for axis in list(axes):
-        axis.set_axis_off()
     every = figure.axes
     for axis in every[len(panels) :]:
         axis.set_axis_off()

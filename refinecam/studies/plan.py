@@ -9,7 +9,7 @@ import yaml
 from refinecam.attribution import parse_methods
 from refinecam.core.errors import InputError, check_counts
 from refinecam.evaluation.rows import key_of
-from refinecam.evaluation.store import MANIFEST, read_manifest
+from refinecam.evaluation.store import read_manifest
 from refinecam.metrics import SCORES, parse_scores
 
 PAPER = "LIME(preset='paper')", "KernelSHAP(preset='paper')"
@@ -62,6 +62,18 @@ class Evaluation(NamedTuple):
     def manifest(self) -> Mapping[str, Any]:
         """What is there, finished or not; empty if nothing is."""
         return read_manifest(self.folder / "parts") or read_manifest(self.folder) or {}
+
+    def check_images(self) -> None:
+        """Refuse a folder with another number of images.
+
+        Raises:
+            InputError: with the remedy.
+        """
+        there = self.manifest.get("identity", {}).get("data", {}).get(self.data.size.rpartition(".")[2])
+        if there not in (None, str(self.data.images)):
+            raise InputError(
+                f"images: {self.folder} has {there}, not {self.data.images}; name that number, or other results"
+            )
 
     def missing(self) -> list[str]:
         """Methods that are not there, or not with all scores."""
@@ -171,8 +183,3 @@ def _united(there: Sequence[str], needed: Sequence[str], parse: Any) -> list[str
     for text in (*there, *needed):
         result.setdefault(parse(text)[0].title, text)
     return list(result.values())
-
-
-def has_results(folder: Path) -> bool:
-    """Whether a finished evaluation is in a folder."""
-    return (folder / MANIFEST).is_file()

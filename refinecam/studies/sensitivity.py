@@ -10,7 +10,7 @@ from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import bars
 from refinecam.studies.methods import TRIVIAL, refined
 from refinecam.studies.statistics import Interval, mean_interval
-from refinecam.studies.tables import groups, images_by_methods, parts
+from refinecam.studies.tables import described, groups, images_by_methods, parts
 
 CAMS = ("GradCAM++", "LayerCAM")
 DEFAULT = "arcc"
@@ -42,46 +42,20 @@ def find(rows: pd.DataFrame) -> Findings:
             values = images_by_methods(own, variant, titles)
             rank = kendalltau(default, np.nanmean(values, axis=0), nan_policy="omit").statistic
             for title, column in zip(titles, values.T, strict=True):
-                mean = mean_interval(column)
-                table.append(
-                    {
-                        "data": data,
-                        "network": network,
-                        "variant": variant,
-                        "method": title,
-                        "mean": mean.value,
-                        "std": np.nanstd(column),
-                        "low": mean.low,
-                        "high": mean.high,
-                        "images": mean.images,
-                        "kendall with default": rank,
-                    }
-                )
+                row = described(column, data=data, network=network, variant=variant, method=title)
+                table.append({**row, "kendall with default": rank})
             for text, effect in (_conclusions(values, titles) if needed <= {*titles} else {}).items():
-                survival.append(
-                    {
-                        "data": data,
-                        "network": network,
-                        "conclusion": text,
-                        "variant": variant,
-                        "effect": effect.value,
-                        "low": effect.low,
-                        "high": effect.high,
-                    }
-                )
-        found = pd.DataFrame(survival)
-        if found.empty:
-            continue
-        found = found[(found["data"] == data) & (found["network"] == network)]
-        for text, each in found.groupby("conclusion", sort=False):
+                named = {"data": data, "network": network, "conclusion": text, "variant": variant}
+                survival.append({**named, **effect._asdict()})
+        here = pd.DataFrame([row for row in survival if (row["data"], row["network"]) == (data, network)])
+        for text, each in parts(here, "conclusion"):
             least = each.loc[each["low"].idxmin()]
-            estimate = Interval(least["effect"], least["low"], least["high"], len(own["index"].unique()))
             claims.append(
                 Claim(
-                    f"{text}, whatever the choices in ARCC",
+                    f"{text[0]}, whatever the choices in ARCC",
                     f"the least of {len(each)} variants, {least['variant']}",
                     f"{data}, {network}",
-                    estimate,
+                    Interval(*(least[name] for name in Interval._fields)),
                 )
             )
     whole = pd.DataFrame(table)

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from refinecam.studies.base import Findings, Needs, Study
 from refinecam.studies.figures import lines
-from refinecam.studies.statistics import mean_interval
-from refinecam.studies.tables import groups, images_by_methods, parts
+from refinecam.studies.tables import described, groups, images_by_methods, parts
 
 CAMS = ("GradCAM++", "LayerCAM")
 STAGES = (0, 1, 2, 3)
@@ -32,22 +30,8 @@ def find(rows: pd.DataFrame) -> Findings:
                 onward = [f"RefineCAM({cam}), stage {stage}, product" for stage in STAGES[:-1]] + alone[-1:]
                 for kind, titles in (("alone", alone), ("refined from it", onward)):
                     for stage, column in zip(STAGES, images_by_methods(own, score, titles).T, strict=True):
-                        mean = mean_interval(column)
-                        table.append(
-                            {
-                                "data": data,
-                                "network": network,
-                                "score": score,
-                                "cam": cam,
-                                "kind": kind,
-                                "stage": stage,
-                                "mean": mean.value,
-                                "std": np.nanstd(column) if mean.images else np.nan,
-                                "low": mean.low,
-                                "high": mean.high,
-                                "images": mean.images,
-                            }
-                        )
+                        named = {"data": data, "network": network, "score": score, "cam": cam, "kind": kind}
+                        table.append(described(column, **named, stage=stage))
     whole = pd.DataFrame(table)
     figures = {
         f"stages-{data}-{network}": lines(own, f"{data}, {network}: mean over images, 95% interval")

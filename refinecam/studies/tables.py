@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from refinecam.core.errors import InputError
 from refinecam.data.funnybirds.summary import per_image_scores
 from refinecam.evaluation.store import Results
 from refinecam.evaluation.table import title_of
 from refinecam.metrics import SCORES
+from refinecam.studies.statistics import mean_interval
 
 FUNNYBIRDS = "funnybirds"
 LABEL_FREE = tuple(name for name, score in SCORES.items() if not score.needs_masks and not score.on_request)
-HIGHER = {**{name: bool(score.higher_is_better) for name, score in SCORES.items()}, FUNNYBIRDS: True}
-"""Whether a higher score is better."""
 
 
 def stack(folders: Iterable[tuple[str, str, Path]]) -> pd.DataFrame:
@@ -28,9 +26,6 @@ def stack(folders: Iterable[tuple[str, str, Path]]) -> pd.DataFrame:
     Returns:
         The rows of ``per_image.parquet`` of images that were explained, with ``data``, ``network``, ``title`` (of the
         method, with stage and aggregator) and, where the evaluation has it, the image's own FunnyBirds score.
-
-    Raises:
-        InputError: if there is nothing.
     """
     frames = []
     for data, network, folder in folders:
@@ -43,8 +38,6 @@ def stack(folders: Iterable[tuple[str, str, Path]]) -> pd.DataFrame:
             own = per_image_scores(tables[FUNNYBIRDS])
             rows = rows.merge(own, on=["index", "method", "stage", "aggregator"], how="left")
         frames.append(rows)
-    if not frames:
-        raise InputError("study: no evaluation is there; run the study without --no-evaluate")
     return pd.concat(frames, ignore_index=True)
 
 
@@ -62,22 +55,20 @@ def images_by_methods(rows: pd.DataFrame, score: str, titles: Sequence[str]) -> 
 
 def oriented(values: np.ndarray, score: str) -> np.ndarray:
     """With the better values higher."""
-    return values if HIGHER[base_of(score)] else -values
-
-
-def base_of(score: str) -> str:
-    """A score's name without options.
-
-    >>> base_of("arcc(noise=0.1)")
-    'arcc'
-    """
-    return score.partition("(")[0]
+    return values if SCORES[score].higher_is_better else -values
 
 
 def groups(rows: pd.DataFrame) -> Iterable[tuple[str, str, pd.DataFrame]]:
     """Each network on each data set."""
     for (data, network), own in rows.groupby(["data", "network"], sort=False):
         yield str(data), str(network), own
+
+
+def described(values: np.ndarray, **named: Any) -> dict[str, Any]:
+    """A row of a study's table: its names, and the mean over images with its spread and interval."""
+    mean = mean_interval(values)
+    numbers = {"mean": mean.value, "std": np.nanstd(values) if mean.images else np.nan}
+    return {**named, **numbers, "low": mean.low, "high": mean.high, "images": mean.images}
 
 
 def parts(table: pd.DataFrame, *names: str) -> Iterable[tuple[Any, pd.DataFrame]]:

@@ -9,7 +9,7 @@ from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import dots
 from refinecam.studies.methods import CAMS, TRIVIAL, shallow
 from refinecam.studies.statistics import mean_interval
-from refinecam.studies.tables import LABEL_FREE, groups, images_by_methods, oriented, parts
+from refinecam.studies.tables import LABEL_FREE, described, groups, images_by_methods, oriented, parts
 
 FOOLED = ("average_drop", "adcc")
 NOT_FOOLED = ("road", "arcc")
@@ -36,21 +36,7 @@ def find(rows: pd.DataFrame) -> Findings:
         for score in LABEL_FREE:
             values = images_by_methods(own, score, [*real, *trivial])
             for title, column in zip([*real, *trivial], values.T, strict=True):
-                mean = mean_interval(column)
-                spread = np.nanstd(column) if mean.images else np.nan
-                table.append(
-                    {
-                        "data": data,
-                        "network": network,
-                        "score": score,
-                        "method": title,
-                        "mean": mean.value,
-                        "std": spread,
-                        "low": mean.low,
-                        "high": mean.high,
-                        "images": mean.images,
-                    }
-                )
+                table.append(described(column, data=data, network=network, score=score, method=title))
             for text, titles in ends.items() if score in FOOLED + NOT_FOOLED and trivial else ():
                 chosen = oriented(images_by_methods(own, score, [*titles, *trivial]), score)
                 if titles:

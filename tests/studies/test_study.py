@@ -62,6 +62,8 @@ def test_study_evaluates_what_is_missing_and_the_next_one_goes_on(plan, tmp_path
     assert len(together) == len(first) < len(second)
     assert (together["arcc"].eq(together["arcc_again"]) | together["arcc"].isna()).all()
 
+    with pytest.raises(InputError, match=r"images: .*shapes-tiny has 3, not 5; name that number, or other results"):
+        run_study(["correlation", *given, "--images", "5"])
     run_study(["correlation", *given, "--no-evaluate", "--output", str(tmp_path / "elsewhere")])
     printed = capfd.readouterr().out
     assert "left out of" in printed
