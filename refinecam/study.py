@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from refinecam.attribution import METHODS
 from refinecam.core.errors import InputError
 from refinecam.core.files import write_file
 from refinecam.core.running import fast_forward
@@ -38,6 +40,9 @@ def run_study(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--plan", default=PLAN, help="data sets and networks (default: %(default)s)")
     parser.add_argument("--data", nargs="+", help="data sets of the plan (default: all that the study asks)")
     parser.add_argument("--backbones", nargs="+", default=[], help="networks of the plan (default: all)")
+    parser.add_argument(
+        "--without", nargs="+", default=[], metavar="METHOD", help="methods to leave out, refined too: ScoreCAM, LIME"
+    )
     parser.add_argument("--images", type=int, help="images of each data set (default: the plan's)")
     parser.add_argument(
         "--preset",
@@ -56,6 +61,10 @@ def run_study(args: Sequence[str] | None = None) -> None:
             raise InputError(f"data: there is no {name} in {options.plan}; there are {', '.join(sets)}")
     sets = {name: data for name, data in sets.items() if not options.data or name in options.data}
     chosen = list(STUDIES.values()) if options.name == "verdict" else [STUDIES[options.name]]
+    known = [name.replace("PlusPlus", "++") for name in METHODS]
+    for name in options.without:
+        if name not in known:
+            raise InputError(f"without: there is no {name}; there are {', '.join(known)}")
     planned = {study.name: _planned(study, sets, options) for study in chosen}
     together = united(evaluation for of_study in planned.values() for evaluation in of_study)
     for evaluation in [] if options.no_evaluate else together:
@@ -93,13 +102,17 @@ def _planned(study: Study, sets: dict[str, DataSet], options: argparse.Namespace
     needs = study.needs(PRESETS[options.preset])
     own = any(scores for _, scores in needs.values())
     folder = Path(options.results) / study.name / "evaluations" if own else Path(options.results)
-    return evaluations(needs, sets, folder, options.backbones)
+    kept = {
+        data: ([text for text in methods if not {*options.without} & {*re.findall(r"[\w+]+", text)}], scores)
+        for data, (methods, scores) in needs.items()
+    }
+    return evaluations(kept, sets, folder, options.backbones, study.variants)
 
 
 def evaluation_arguments(evaluation: Evaluation) -> list[str]:
     """Those of ``refinecam evaluate`` for all that is there and all that is missing."""
     data, scores = evaluation.data, evaluation.all_scores()
-    options = {**data.options, data.size: data.images, **data.networks[evaluation.network]}
+    options = {**data.options, data.size: data.images, **data.networks[evaluation.network], **evaluation.options}
     return [
         *("--config", data.config),
         *(part for name, value in options.items() for part in (f"--{name}", "null" if value is None else str(value))),
@@ -125,7 +138,7 @@ def _find(study: Study, planned: Sequence[Evaluation]) -> Findings | None:
             print(f"left out of {evaluation.folder}, as not evaluated: {', '.join(left)}")
     if not there:
         return None
-    return study.find(stack((e.data.name, e.network, e.folder) for e in there))
+    return study.find(stack((e.data.name, e.network, e.variant, e.folder) for e in there))
 
 
 def _show_plan(planned: Sequence[Evaluation]) -> None:

@@ -74,6 +74,23 @@ class RefineCAM(AttributionMethod):
         """Refined map, resized to the image; see :class:`~refinecam.attribution.method.AttributionMethod`."""
         return normalize(aggregate(self.cam.maps(model, image, target, self.layers(model, image)), self.aggregator))
 
+    def first_again(self, model: nn.Module, image: Tensor, masked: Tensor, target: Tensor) -> Tensor:
+        """Refined maps of masked images, with the deeper factors of the whole ones, as the paper's public code has it.
+
+        Args:
+            model: classifier, images to logits.
+            image: the whole images, shape (N, C, H, W).
+            masked: the masked ones.
+            target: class of each, int64, shape (N,).
+
+        Returns:
+            Maps, shape (N, 1, H, W), in [0, 1].
+        """
+        first, *deeper = self.layers(model, image)
+        maps = [*self.cam.maps(model, masked, target, [first])]
+        maps += self.cam.maps(model, image, target, deeper) if deeper else []
+        return normalize(aggregate(maps, self.aggregator))
+
     def layers(self, model: nn.Module, image: Tensor | None = None) -> list[str]:
         """The factors: the chosen stage and all deeper ones."""
         layers = layers_of(model, self.factors, "layers") if self.factors else stage_layers(model, image)

@@ -106,6 +106,13 @@ class DataModule(L.LightningDataModule):
         """
         return None
 
+    @property
+    def black(self) -> Tensor | None:
+        """A black pixel as the network sees it, shape (3, 1, 1); None where no transform knows it."""
+        if self.transform is None:
+            return None
+        return self.transform.normalize({"image": torch.zeros(3, 1, 1, dtype=torch.uint8)})["image"]
+
     def colors(self, images: Tensor) -> Tensor:
         """Images (…, 3, H, W) as they are shown: in their colors, or, where no transform knows these, stretched."""
         if self.transform is not None:

@@ -301,6 +301,7 @@ class Evaluator(L.LightningModule):
             clean_confidence=confidence[scored],
             seed=self.seed,
             chunk=self.chunk,
+            black=data_of(self.trainer).black,
         )
         return {metric.title: spread(metric.per_image(evaluation), scored) for metric in metrics}
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from refinecam.core.running import Targets
 from refinecam.metrics.base import register
-from refinecam.metrics.coherency import coherency_of
+from refinecam.metrics.coherency import Masking, Recomputed, check_coherency, coherency_of
 from refinecam.metrics.complexity import complexity
 from refinecam.metrics.evaluation import MapEvaluation, Method
 from refinecam.metrics.formulas import harmonic_mean
@@ -58,8 +58,28 @@ def arcc(
 
 @register("arcc", needs_method=True)
 class ARCC(RoadScore):
-    """Mean :func:`arcc` over the images seen."""
+    """Mean :func:`arcc` over the images seen.
+
+    Args:
+        percentiles: see :func:`~refinecam.metrics.functional.road`.
+        noise: likewise.
+        ranking: likewise.
+        masking: of Coherency, see :func:`~refinecam.metrics.coherency.coherency_of`.
+        recomputed: likewise.
+    """
+
+    def __init__(
+        self,
+        percentiles: Sequence[float] = PERCENTILES,
+        noise: float = 0.01,
+        ranking: Ranking = "exact",
+        masking: Masking = "after",
+        recomputed: Recomputed = "all",
+    ) -> None:
+        super().__init__(percentiles, noise, ranking)
+        check_coherency(masking, recomputed)
+        self.masking, self.recomputed = masking, recomputed
 
     def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
-        road = self.road(evaluation).clamp(0, 1)
-        return harmonic_mean(coherency_of(evaluation), 1 - complexity(evaluation.maps), road)
+        coherency = coherency_of(evaluation, self.masking, self.recomputed)
+        return harmonic_mean(coherency, 1 - complexity(evaluation.maps), self.road(evaluation).clamp(0, 1))

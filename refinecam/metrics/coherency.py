@@ -1,11 +1,17 @@
 """Coherency."""
 
+from typing import Literal, get_args
+
 from torch import Tensor, nn
 
+from refinecam.core.errors import check_choice
 from refinecam.core.running import Targets
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.evaluation import MapEvaluation, Method, shared
 from refinecam.metrics.formulas import pearson
+
+Masking = Literal["after", "before"]
+Recomputed = Literal["all", "first"]
 
 
 def coherency(model: nn.Module, images: Tensor, targets: Targets, maps: Tensor, method: Method) -> Tensor:
@@ -32,16 +38,49 @@ def coherency(model: nn.Module, images: Tensor, targets: Targets, maps: Tensor, 
 
 
 @shared
-def coherency_of(evaluation: MapEvaluation) -> Tensor:
-    """The same of an evaluation, which asks the method once for all scores that need it."""
-    return (pearson(evaluation.maps, evaluation.masked_maps) + 1) / 2
+def coherency_of(evaluation: MapEvaluation, masking: Masking = "after", recomputed: Recomputed = "all") -> Tensor:
+    """The same of an evaluation, which asks the method once for all scores that need it.
+
+    Args:
+        evaluation: of the maps.
+        masking: whether the map is multiplied ``"after"`` normalization, so that 0 is the mean color, or ``"before"``,
+            so that it is black.
+        recomputed: which factors of a refined map are made again: ``"all"``, or the ``"first"`` alone, as in the
+            paper's public code.
+    """
+    if (masking, recomputed) == ("after", "all"):
+        again = evaluation.masked_maps
+    else:
+        masked = evaluation.masked_before() if masking == "before" else evaluation.masked_images
+        again = evaluation.maps_again(masked, recomputed)
+    return (pearson(evaluation.maps, again) + 1) / 2
+
+
+def check_coherency(masking: str, recomputed: str) -> None:
+    """Refuse unknown options.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    check_choice(get_args(Masking), masking=masking)
+    check_choice(get_args(Recomputed), recomputed=recomputed)
 
 
 @register("coherency", needs_method=True)
 class Coherency(PerImageMean):
-    """Mean :func:`coherency` over the images seen."""
+    """Mean :func:`coherency` over the images seen.
+
+    Args:
+        masking: see :func:`~refinecam.metrics.coherency.coherency_of`.
+        recomputed: likewise.
+    """
 
     higher_is_better = True
 
+    def __init__(self, masking: Masking = "after", recomputed: Recomputed = "all") -> None:
+        super().__init__()
+        check_coherency(masking, recomputed)
+        self.masking, self.recomputed = masking, recomputed
+
     def score(self, evaluation: MapEvaluation) -> Tensor:  # noqa: D102
-        return coherency_of(evaluation)
+        return coherency_of(evaluation, self.masking, self.recomputed)

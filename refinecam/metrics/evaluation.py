@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property, wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, Literal, ParamSpec
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ class MapEvaluation:
         seed: seed of all draws: noise, and the order among equal pixels.
         chunk: images that go through the network at once; bounds the memory and changes no score. None takes what suits
             the device.
+        black: a black pixel in normalized units, shape (C, 1, 1), for scores that mask before normalization.
 
     Raises:
         InputError: if shapes or ranges do not fit.
@@ -52,6 +53,7 @@ class MapEvaluation:
         clean_confidence: Tensor | None = None,
         seed: int = 0,
         chunk: int | None = None,
+        black: Tensor | None = None,
     ) -> None:
         targets = as_targets(model, images, targets)
         check_maps(maps, images)
@@ -65,6 +67,7 @@ class MapEvaluation:
         self.method, self._masks, self.seed = method, masks, seed
         self.index = None if index is None else as_index(index, len(images))
         self.chunk = chunk_size(images, chunk)
+        self._black = black
         self.results: dict[Hashable, Any] = {}
         if clean_confidence is not None:
             self.clean_confidence = clean_confidence
@@ -96,12 +99,32 @@ class MapEvaluation:
         """Softmax probability of the targets on the masked images, (N,)."""
         return self.confidence(self.masked_images, self.targets)
 
+    def masked_before(self) -> Tensor:
+        """Images that are masked before normalization: 0 is black. (N, C, H, W)."""
+        if self._black is None:
+            raise InputError("black: masking before normalization needs a black pixel in normalized units; pass it")
+        black = self._black.to(self.images)
+        return black + (self.images - black) * self.maps.to(self.images)
+
     @cached_property
     def masked_maps(self) -> Tensor:
         """What the whole method makes of the masked images, from scratch, (N, 1, H, W)."""
+        return self.maps_again(self.masked_images)
+
+    def maps_again(self, masked: Tensor, recomputed: Literal["all", "first"] = "all") -> Tensor:
+        """What the method makes of masked images, (N, 1, H, W).
+
+        Args:
+            masked: shape (N, C, H, W).
+            recomputed: ``"first"`` takes a refined map's deeper factors from the whole images.
+        """
         if self.method is None:
             raise InputError("method: Coherency, ADCC and ARCC ask the attribution method again; pass it")
-        again = self.method(self.model, self.masked_images, self.targets)
+        partly = getattr(self.method, "first_again", None) if recomputed == "first" else None
+        if partly is not None:
+            again = partly(self.model, self.images, masked, self.targets)
+        else:
+            again = self.method(self.model, masked, self.targets)
         check_form(again, self.images, "method: what it makes of the masked images")
         return again
 

@@ -1,7 +1,7 @@
 """What a study is: the evaluations that it needs, and what it finds in their rows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -57,9 +57,11 @@ class Study(NamedTuple):
         title: what it asks.
         needs: what is to be evaluated, given LIME and KernelSHAP of a preset.
         find: from the rows of :func:`~refinecam.studies.tables.stack` to the answer.
+        variants: further evaluations of the same methods, each with its options of the evaluation.
     """
 
     name: str
     title: str
     needs: Callable[[Sequence[str]], Needs]
     find: Callable[[pd.DataFrame], Findings]
+    variants: Mapping[str, Mapping[str, Any]] = {}

@@ -50,6 +50,8 @@ class Evaluation(NamedTuple):
         folder: of the results.
         methods: that are needed, as one writes them.
         scores: that are needed beside the usual ones.
+        variant: of the study; empty for the plan's own options.
+        options: of the variant.
     """
 
     data: DataSet
@@ -57,6 +59,8 @@ class Evaluation(NamedTuple):
     folder: Path
     methods: tuple[str, ...]
     scores: tuple[str, ...]
+    variant: str = ""
+    options: Mapping[str, Any] = {}
 
     @property
     def manifest(self) -> Mapping[str, Any]:
@@ -142,6 +146,7 @@ def evaluations(
     sets: Mapping[str, DataSet],
     folder: Path,
     networks: Iterable[str] = (),
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Evaluation]:
     """The evaluations that a study needs.
 
@@ -150,6 +155,7 @@ def evaluations(
         sets: the plan.
         folder: of all results; each evaluation has one of its own in it.
         networks: names of those that are wanted; empty for all.
+        variants: of the study; they have the usual scores.
 
     Raises:
         InputError: if a network is not in the plan.
@@ -158,13 +164,19 @@ def evaluations(
     for name in wanted:
         if name not in known:
             raise InputError(f"networks: there is no {name} in the plan; there are {', '.join(known)}")
-    return [
+    plain = [
         Evaluation(sets[name], network, folder / f"{name}-{network}", tuple(methods), tuple(scores))
         for name, (methods, scores) in needs.items()
         if name in sets
         for network in sets[name].networks
         if not wanted or network in wanted
     ]
+    varied = [
+        own._replace(folder=folder / f"{own.folder.name}-{variant}", scores=(), variant=variant, options=options)
+        for own in plain
+        for variant, options in (variants or {}).items()
+    ]
+    return plain + varied
 
 
 def united(planned: Iterable[Evaluation]) -> list[Evaluation]:

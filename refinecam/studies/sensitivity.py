@@ -1,6 +1,7 @@
 """How ARCC moves with the choices in it, and which conclusions survive all of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,14 @@ VARIANTS = (
     "arcc(noise=0.0)",
     "arcc(noise=0.1)",
     "arcc(ranking='percentile')",
+    "arcc(masking='before')",
+    "arcc(recomputed='first')",
 )
+TARGETS: dict[str, dict[str, Any]] = {
+    "label-of-all": {"model.only_correct": False},
+    "predicted-of-all": {"model.only_correct": False, "model.target": "predicted"},
+}
+"""Misclassified images as well, explained as their label or as what they are classified as."""
 
 
 def needs(presets: Sequence[str]) -> Needs:
@@ -32,14 +40,18 @@ def needs(presets: Sequence[str]) -> Needs:
 def find(rows: pd.DataFrame) -> Findings:
     """Means and rankings of the methods under each variant, and two conclusions under each."""
     table, survival, claims = [], [], []
-    known = [variant for variant in (DEFAULT, *VARIANTS) if variant in rows]
-    for data, network, own in groups(rows.dropna(subset=known[1:], how="all") if known[1:] else rows.iloc[:0]):
+    for data, network, of_all in groups(rows):
+        own = of_all[of_all["variant"] == ""]
+        known = {v: (own, v) for v in (DEFAULT, *VARIANTS) if v in own and own[v].notna().any()}
+        known |= {f"{DEFAULT}, {v}": (part, DEFAULT) for v in TARGETS if len(part := of_all[of_all["variant"] == v])}
+        if len(own) == 0 or len(known) == 1:
+            continue
         titles = list(own["title"].unique())
         needed = {*TRIVIAL, *(f"{cam}, stage {stage}" for cam in CAMS for stage in (0, -1))}
         needed |= {f"RefineCAM({cam}), stage 0, product" for cam in CAMS}
         default = np.nanmean(images_by_methods(own, DEFAULT, titles), axis=0)
-        for variant in known:
-            values = images_by_methods(own, variant, titles)
+        for variant, (part, score) in known.items():
+            values = images_by_methods(part, score, titles)
             rank = kendalltau(default, np.nanmean(values, axis=0), nan_policy="omit").statistic
             for title, column in zip(titles, values.T, strict=True):
                 row = described(column, data=data, network=network, variant=variant, method=title)
@@ -77,4 +89,4 @@ def _conclusions(values: np.ndarray, titles: Sequence[str]) -> dict[str, Interva
     }
 
 
-STUDY = Study("sensitivity", "Which conclusions survive other choices in ARCC?", needs, find)
+STUDY = Study("sensitivity", "Which conclusions survive other choices in ARCC?", needs, find, TARGETS)

@@ -17,21 +17,22 @@ FUNNYBIRDS = "funnybirds"
 LABEL_FREE = tuple(name for name, score in SCORES.items() if not score.needs_masks and not score.on_request)
 
 
-def stack(folders: Iterable[tuple[str, str, Path]]) -> pd.DataFrame:
+def stack(folders: Iterable[tuple[str, str, str, Path]]) -> pd.DataFrame:
     """One row for each explained image and method of all evaluations.
 
     Args:
-        folders: name of the data, name of the network, and the evaluation's output.
+        folders: name of the data, name of the network, variant, and the evaluation's output.
 
     Returns:
-        The rows of ``per_image.parquet`` of images that were explained, with ``data``, ``network``, ``title`` (of the
-        method, with stage and aggregator) and, where the evaluation has it, the image's own FunnyBirds score.
+        The rows of ``per_image.parquet`` of images that were explained, with ``data``, ``network``, ``variant``,
+        ``title`` (of the method, with stage and aggregator) and, where the evaluation has it, the image's own
+        FunnyBirds score.
     """
     frames = []
-    for data, network, folder in folders:
+    for data, network, variant, folder in folders:
         tables = Results(folder).tables()
         rows = tables["per_image"]
-        rows = rows[~rows["skipped"]].assign(data=data, network=network, folder=str(folder))
+        rows = rows[~rows["skipped"]].assign(data=data, network=network, variant=variant, folder=str(folder))
         names = {key: title_of(dict(zip(("method", "stage", "aggregator"), key, strict=True))) for key in _keys(rows)}
         rows["title"] = [names[key] for key in _keys(rows)]
         if FUNNYBIRDS in tables:

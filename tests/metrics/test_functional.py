@@ -7,7 +7,8 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from scipy.stats import pearsonr
 
 from refinecam.attribution import All1sCAM, GradCAM, HalfCAM, LayerCAM, RandomCAM, RefineCAM
-from refinecam.metrics import ROAD
+from refinecam.core.errors import InputError
+from refinecam.metrics import ROAD, Coherency, MapEvaluation
 from refinecam.metrics.functional import (
     adcc,
     arcc,
@@ -79,6 +80,39 @@ def test_complexity(shape):
     maps = torch.rand(shape)
     expected = [sum(abs(v) for v in m.flatten().tolist()) / m.numel() for m in maps]
     torch.testing.assert_close(complexity(maps), torch.tensor(expected))
+
+
+def test_coherency_of_images_that_are_masked_before_normalization(tiny_net, images, targets):
+    method = LayerCAM("stem")
+    maps = method(tiny_net, images, targets)
+    mean, std = torch.tensor([0.4, 0.5, 0.6])[:, None, None], torch.tensor([0.2, 0.3, 0.1])[:, None, None]
+    masked = ((images * std + mean) * maps - mean) / std
+    again = method(tiny_net, masked, targets)
+    expected = [(pearsonr(m.flatten(), a.flatten())[0] + 1) / 2 for m, a in zip(maps, again, strict=True)]
+    evaluation = MapEvaluation(tiny_net, images, targets, maps, method, black=-mean / std)
+    score = Coherency(masking="before")
+    np.testing.assert_allclose(score.per_image(evaluation).numpy(), expected, atol=1e-5)
+    default = Coherency().per_image(evaluation)
+    assert (score.per_image(evaluation) - default).abs().max() > 1e-3
+    gray = MapEvaluation(tiny_net, images, targets, maps, method, black=torch.zeros(3, 1, 1))
+    assert torch.equal(score.per_image(gray), default)
+    with pytest.raises(InputError, match="black: masking before normalization needs"):
+        score.score(MapEvaluation(tiny_net, images, targets, maps, method))
+
+
+def test_coherency_by_the_rule_of_the_papers_code(tiny_net, images, targets):
+    refined = CAM
+    maps = refined(tiny_net, images, targets)
+    whole = LayerCAM().maps(tiny_net, images, targets, ["stem", "deep"])
+    first = LayerCAM("stem")(tiny_net, images * maps, targets)
+    again = torch.stack([first, *whole[1:]]).prod(0)
+    expected = [(pearsonr(m.flatten(), a.flatten())[0] + 1) / 2 for m, a in zip(maps, again, strict=True)]
+    evaluation = MapEvaluation(tiny_net, images, targets, maps, refined)
+    found = Coherency(recomputed="first").per_image(evaluation)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    assert (found - Coherency().per_image(evaluation)).abs().max() > 1e-3
+    plain = MapEvaluation(tiny_net, images, targets, whole[0], LayerCAM("stem"))  # has nothing but a first factor
+    assert torch.equal(Coherency(recomputed="first").score(plain), Coherency().score(plain))
 
 
 def test_coherency(maps, method, tiny_net, images, targets):

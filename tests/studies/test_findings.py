@@ -24,7 +24,17 @@ def rows_of(make, keys, data="shapes"):
         for index in range(IMAGES):
             noise = {score: rng.random() for score in (*LABEL_FREE, "cosine_similarity")}
             scores = noise | make(method, stage, aggregator, index, rng)
-            rows.append({"data": data, "network": "n", "index": index, "title": title_of(named), **named, **scores})
+            rows.append(
+                {
+                    "data": data,
+                    "network": "n",
+                    "variant": "",
+                    "index": index,
+                    "title": title_of(named),
+                    **named,
+                    **scores,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -128,7 +138,25 @@ def test_sensitivity():
     assert verdicts(found.claims, "real maps beat") == ["did not hold"]
     ranks = found.tables["sensitivity"].groupby("variant")["kendall with default"].first()
     assert ranks["arcc"] == ranks[variants[1]] == 1 > ranks[variants[0]]
-    assert not study.find(rows_of(make, keys)[["data", "network", "index", "title", "arcc"]]).claims
+    assert not study.find(rows_of(make, keys)[["data", "network", "variant", "index", "title", "arcc"]]).claims
+
+
+def test_sensitivity_to_the_images_and_the_explained_class():
+    study = STUDIES["sensitivity"]
+    keys = [(cam, stage, "") for cam in ("GradCAM++", "LayerCAM") for stage in ("-1", "0")]
+    keys += [(f"RefineCAM({cam})", "0", "product") for cam in ("GradCAM++", "LayerCAM")]
+    keys += [(name, "", "") for name in TRIVIAL]
+
+    def of(gain):
+        return rows_of(lambda m, s, aggregator, i, r: {"arcc": 0.5 + gain * (aggregator == "product")}, keys)
+
+    label, predicted = study.variants
+    rows = [of(0.1), of(0.2).assign(variant=label), of(-0.1).assign(variant=predicted)]
+    found = study.find(pd.concat(rows, ignore_index=True))
+    means = found.tables["sensitivity-conclusions"].set_index(["conclusion", "variant"])["value"]
+    refining = means["refining beats the shallowest stage"].round(6).to_dict()
+    assert refining == {"arcc": 0.1, f"arcc, {label}": 0.2, f"arcc, {predicted}": -0.1}
+    assert verdicts(found.claims, "refining beats") == ["did not hold"]
 
 
 def test_images_without_a_map_are_missing_values():

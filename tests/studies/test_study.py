@@ -78,8 +78,25 @@ def test_verdict_takes_all_studies_and_one_evaluation_for_each_network(plan, tmp
     assert [line.partition(":")[0].removeprefix(f"{tmp_path}/") for line in lines] == [
         "shapes-tiny",
         "sensitivity/evaluations/shapes-tiny",
+        "sensitivity/evaluations/shapes-tiny-label-of-all",
+        "sensitivity/evaluations/shapes-tiny-predicted-of-all",
     ]
     assert "7 images" in lines[0]
+
+
+def test_methods_can_be_left_out_and_a_variant_has_its_options(plan, tmp_path, capfd):
+    given = ["--plan", str(plan), "--results", str(tmp_path), "--no-evaluate"]
+    run_study(["sensitivity", *given, "--dry-run", "--without", "GradCAM++", "HalfCAM"])
+    (first, *_) = capfd.readouterr().out.splitlines()
+    assert first.partition(" h for ")[2] == (
+        "LayerCAM, LayerCAM(stage=0), RefineCAM(LayerCAM, aggregator='product'), InputXGradient, RandomCAM, All1sCAM"
+    )
+    with pytest.raises(InputError, match=r"without: there is no LIMEE; there are .*LIME"):
+        run_study(["sensitivity", *given, "--without", "LIMEE"])
+    study = STUDIES["sensitivity"]
+    (_, _, varied) = evaluations(study.needs(()), read_plan(plan), tmp_path, (), study.variants)
+    arguments = evaluation_arguments(varied)
+    assert arguments[arguments.index("--model.target") + 1] == "predicted"
 
 
 def test_plan_of_the_project_names_what_studies_ask():
