@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,10 @@ from refinecam.attribution.capture import LayerRecord, record_layers
 from refinecam.attribution.layers import layers_of, stage_layers
 from refinecam.attribution.layouts import check_layout
 from refinecam.attribution.method import AttributionMethod, name_of, register, upsample
+from refinecam.core.errors import check_choice, check_range
 from refinecam.core.running import Targets, as_targets, bare
 
+Activations = Literal["signed", "rectified", "centered"]
 EPSILON = 1e-6
 """In the denominator of Grad-CAM++, as in the reference implementations."""
 
@@ -85,11 +88,37 @@ class CAM(AttributionMethod):
 
 
 class GradientCAM(CAM):
-    """A CAM that needs a layer's activation and gradient, and those of all layers from one forward and backward."""
+    """A CAM that needs a layer's activation and gradient, and those of all layers from one forward and backward.
+
+    Args:
+        stage: see :class:`CAM`.
+        layout: likewise.
+        activations: what is weighted: the layer's ``"signed"`` values, as in the published code; ``"rectified"`` ones,
+            negative values as 0, which are the same after a ReLU and help where there is none (ConvNeXt, Swin); or
+            what exceeds each channel's spatial mean (``"centered"``).
+    """
+
+    def __init__(
+        self, stage: int | str | nn.Module = -1, layout: str | None = None, activations: Activations = "signed"
+    ) -> None:
+        super().__init__(stage, layout)
+        check_choice(get_args(Activations), activations=activations)
+        self.activations: str = activations
+
+    def _arguments(self) -> list[str]:
+        chosen = [] if self.activations == "signed" else [f"activations={self.activations!r}"]
+        return [*super()._arguments(), *chosen]
 
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
         """Signed maps at the layers' own resolution; see :class:`CAM`."""
-        return [self.weigh(record) for record in record_layers(model, image, target, layers, self.layout)]
+        records = record_layers(model, image, target, layers, self.layout)
+        return [self.weigh(record._replace(activation=self._weighted(record.activation))) for record in records]
+
+    def _weighted(self, activation: Tensor) -> Tensor:
+        if self.activations == "signed":
+            return activation
+        level = activation.mean((2, 3), keepdim=True) if self.activations == "centered" else 0
+        return (activation - level).relu()
 
     @abstractmethod
     def weigh(self, record: LayerRecord) -> Tensor:
@@ -108,7 +137,31 @@ class GradCAM(GradientCAM):
 
 @register
 class GradCAMPlusPlus(GradientCAM):
-    """Channels weighted by their positive gradients, scaled pixel by pixel (Chattopadhyay et al., WACV 2018)."""
+    """Channels weighted by their positive gradients, scaled pixel by pixel (Chattopadhyay et al., WACV 2018).
+
+    The weights are made for activations that are not negative: elsewhere their denominator may be 0 or negative.
+
+    Args:
+        stage: see :class:`CAM`.
+        layout: likewise.
+        activations: see :class:`GradientCAM`.
+        epsilon: in the denominator; the published formula has 0, the reference implementations 1e-6, which weakens
+            gradients below 0.001. With either the map depends on the scale of the logits, as the formula does.
+    """
+
+    def __init__(
+        self,
+        stage: int | str | nn.Module = -1,
+        layout: str | None = None,
+        activations: Activations = "signed",
+        epsilon: float = EPSILON,
+    ) -> None:
+        super().__init__(stage, layout, activations)
+        check_range(0, epsilon=epsilon)
+        self.epsilon = epsilon
+
+    def _arguments(self) -> list[str]:
+        return [*super()._arguments(), *([] if self.epsilon == EPSILON else [f"epsilon={self.epsilon!r}"])]
 
     @property
     def short_name(self) -> str:
@@ -119,8 +172,8 @@ class GradCAMPlusPlus(GradientCAM):
         r"""Sum over channels of weight times activation, with pixel weights g²/(2g² + g³·ΣA)."""
         activation, gradient = record
         square = gradient**2
-        denominator = 2 * square + activation.sum((2, 3), keepdim=True) * square * gradient + EPSILON
-        alpha = torch.where(gradient != 0, square / denominator, 0)
+        denominator = 2 * square + activation.sum((2, 3), keepdim=True) * square * gradient + self.epsilon
+        alpha = torch.where(denominator != 0, square / denominator, 0)
         weights = (gradient.relu() * alpha).sum((2, 3), keepdim=True)
         return (weights * activation).sum(1, keepdim=True)
 

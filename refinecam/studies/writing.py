@@ -1,15 +1,19 @@
-"""Files of a study: tables as CSV, Markdown and LaTeX, figures as PNG and PDF, claims as a page."""
+"""Files of a study: tables as CSV, Markdown and LaTeX, figures as PNG and PDF, claims as a page; all in TensorBoard."""
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from torch.utils.tensorboard import SummaryWriter
 
 from refinecam.core.files import write_file
 from refinecam.evaluation.table import escaped
 from refinecam.studies.base import Claim, Findings
 from refinecam.studies.tables import round_table
+
+EVENTS = ".study"
+"""End of the names of TensorBoard files, which the next run of a study replaces."""
 
 
 def write_findings(findings: Findings, folder: Path) -> list[Path]:
@@ -31,7 +35,21 @@ def write_findings(findings: Findings, folder: Path) -> list[Path]:
         write(f"{name}.pdf", partial(figure.savefig, metadata={"CreationDate": None}))
     if findings.claims:
         write("claims.md", partial(_write, claims_page(findings.claims)))
+    show_in_tensorboard(findings, folder)
     return written
+
+
+def show_in_tensorboard(findings: Findings, folder: Path) -> None:
+    """Claims, tables and figures, instead of those of an earlier run."""
+    for earlier in folder.glob(f"events.out.tfevents.*{EVENTS}"):
+        earlier.unlink()
+    with SummaryWriter(str(folder), filename_suffix=EVENTS) as writer:
+        if findings.claims:
+            writer.add_text("claims", claims_page(findings.claims))
+        for name, table in findings.tables.items():
+            writer.add_text(name, markdown(round_table(table)))
+        for name, figure in findings.figures.items():
+            writer.add_figure(name, figure, close=False)
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -8,8 +8,10 @@ import torch
 from pytorch_grad_cam.refine_cam import RefineCAM as OracleRefineCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from refinecam.attribution import GradCAM, GradCAMPlusPlus, GuidedGradCAM, LayerCAM, RefineCAM, ScoreCAM
+from refinecam.attribution import GradCAM, GradCAMPlusPlus, GuidedGradCAM, LayerCAM, RefineCAM, ScoreCAM, parse_methods
+from refinecam.attribution.capture import record_layers
 from refinecam.attribution.method import normalize
+from refinecam.core.errors import InputError
 from tests.attribution.oracle import STAGES, TARGETS, by_oracle, few_gradients
 from tests.conftest import BACKBONES
 
@@ -74,3 +76,50 @@ def test_memory_stays_flat_and_nothing_is_kept(tiny_net, images, targets):
     for _ in range(5):
         cam(tiny_net, images, targets)
     assert sum(isinstance(o, torch.Tensor) for o in gc.get_objects()) <= before
+
+
+def slow_weigh(kind, activation, gradient, epsilon):
+    """One image's signed map, channel by channel; kind is the CAM's name."""
+    total = 0
+    for a, g in zip(activation.double(), gradient.double(), strict=True):
+        if kind == "GradCAM":
+            total = total + g.mean() * a
+        elif kind == "LayerCAM":
+            total = total + g.clamp(min=0) * a
+        else:
+            alpha = [x**2 / d if (d := 2 * x**2 + a.sum() * x**3 + epsilon) else 0 for x in g.flatten()]
+            total = total + sum(w * max(x, 0) for w, x in zip(alpha, g.flatten(), strict=True)) * a
+    return total
+
+
+@pytest.mark.parametrize("activations", ["signed", "rectified", "centered"])
+@pytest.mark.parametrize("cam", CAMS)
+def test_what_is_weighted(cam, activations, tiny_net, images, targets):
+    options = {"epsilon": 0.0} if cam is GradCAMPlusPlus else {}
+    ((activation, gradient),) = record_layers(tiny_net, images, targets, ["stem.0"])
+    assert (activation < 0).any()
+    changed = {
+        "signed": activation,
+        "rectified": torch.where(activation > 0, activation, 0),
+        "centered": (activation - activation.mean((2, 3), keepdim=True)).clamp(min=0),
+    }[activations]
+    expected = [slow_weigh(cam.__name__, *row, 0) for row in zip(changed, gradient, strict=True)]
+    method = cam("stem.0", activations=activations, **options)
+    (found,) = method.raw(tiny_net, images, targets, ["stem.0"])
+    torch.testing.assert_close(found[:, 0].double(), torch.stack(expected), rtol=1e-3, atol=1e-7)
+    assert (activations in method.name) == (activations != "signed")
+    assert repr(parse_methods(repr(method))[0]) == repr(method)
+
+
+def test_rectified_activations_are_the_same_after_a_relu(backbones, batch):
+    for cam in CAMS:
+        signed = cam(1)(backbones["resnet18"], batch, torch.tensor(TARGETS))
+        assert torch.equal(cam(1, activations="rectified")(backbones["resnet18"], batch, torch.tensor(TARGETS)), signed)
+        other = cam(1, activations="rectified")(backbones["convnext_tiny"], batch, torch.tensor(TARGETS))
+        assert not torch.equal(other, cam(1)(backbones["convnext_tiny"], batch, torch.tensor(TARGETS)))
+
+
+@pytest.mark.parametrize("options", [{"activations": "relu"}, {"epsilon": -1.0}, {"epsilon": "small"}])
+def test_wrong_options(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        GradCAMPlusPlus(**options)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from refinecam.attribution import parse_methods
 from refinecam.evaluation.table import title_of
 from refinecam.studies import STUDIES
 from refinecam.studies.base import Claim
@@ -119,6 +120,27 @@ def test_stages():
     table = STUDIES["stages"].find(rows_of(lambda m, s, a, i, r: {"arcc": level[s]}, keys)).tables["stages"]
     own = table.query("score == 'arcc' and cam == 'LayerCAM'")
     assert own["mean"].round(6).tolist() == [0.1, 0.2, 0.3, 0.4] * 2
+
+
+def test_activations():
+    study = STUDIES["activations"]
+    methods, _ = study.needs(())["shapes"]
+    parsed = [parse_methods(text)[0] for text in methods]
+    keys = [(method.name, method.stage_title, method.aggregator or "") for method in parsed]
+    assert len({*keys}) == 18
+
+    def make(method, stage, aggregator, index, rng):
+        empty = aggregator and "activations" not in method and index < 10
+        return {"arcc": np.nan if empty else 0.6 if "rectified" in method else 0.5, "mass_accuracy": 0.3}
+
+    found = study.find(rows_of(make, keys))
+    assert verdicts(found.claims, "rectified activations give a refined LayerCAM with a higher arcc") == ["held"]
+    (claim,) = [c for c in found.claims if c.text == "centered activations give a refined LayerCAM with a higher arcc"]
+    assert claim.estimate.value == pytest.approx(0.5 * 10 / IMAGES)  # its rival is empty on ten images
+    table = found.tables["activations"].set_index(["score", "map", "activations"])
+    assert table.loc[("arcc", "GradCAM++, refined", "signed"), "empty"] == 10
+    assert table.loc[("arcc", "GradCAM++, stage 0", "signed"), "empty"] == 0
+    assert (table["images"] == IMAGES).all()
 
 
 def test_sensitivity():

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from refinecam.core.errors import InputError
 from refinecam.studies import STUDIES
@@ -42,12 +43,17 @@ def test_study_evaluates_what_is_missing_and_the_next_one_goes_on(plan, tmp_path
     run_study(["stages", *given, "--dry-run"])
     assert "about 0.0 h for GradCAM++(stage=0), GradCAM++(stage=1)" in capfd.readouterr().out
     run_study(["stages", *given])
+    run_study(["stages", *given])
     folder = tmp_path / "results/stages"
     table = pd.read_csv(folder / "stages.csv")
     assert table.groupby(["score", "cam", "kind"]).size().eq(4).all()
     assert (table["images"] <= 3).all()
     for name in ("stages.md", "stages.tex", "stages-shapes-tiny.png", "stages-shapes-tiny.pdf"):
         assert (folder / name).stat().st_size > 100
+    (events,) = folder.glob("events.out.tfevents.*")  # of two runs of the study
+    shown = EventAccumulator(str(events)).Reload().Tags()
+    assert shown["images"] == ["stages-shapes-tiny"]
+    assert shown["tensors"] == ["stages/text_summary"]
     assert r"\toprule" in (folder / "stages.tex").read_text()
     first = pd.read_parquet(tmp_path / "results/shapes-tiny/per_image.parquet")
     assert set(first["data"]) == {"shapes on procedural backgrounds, seed 0"}

@@ -1,0 +1,68 @@
+"""Whether a CAM should weigh signed, rectified or centered activations, where no ReLU makes them positive."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from refinecam.studies.base import Claim, Findings, Needs, Study
+from refinecam.studies.figures import bars
+from refinecam.studies.statistics import mean_interval
+from refinecam.studies.tables import described, groups, images_by_methods, parts
+
+CAMS = ("GradCAM++", "LayerCAM")
+KINDS = ("signed", "rectified", "centered")
+SCORES = ("arcc", "cosine_similarity", "mass_accuracy")
+
+
+def _cam(cam: str, kind: str) -> str:
+    return cam if kind == KINDS[0] else f"{cam}(activations='{kind}')"
+
+
+def needs(presets: Sequence[str]) -> Needs:
+    """Both CAMs at both ends and refined, of each kind of activations."""
+    cams = [_cam(cam, kind) for cam in CAMS for kind in KINDS]
+    shallow = [f"{cam[:-1]}, stage=0)" if "(" in cam else f"{cam}(stage=0)" for cam in cams]
+    methods = [*shallow, *cams, *(f"RefineCAM({cam}, aggregator='product')" for cam in cams)]
+    return dict.fromkeys(("shapes", "imagenet"), (methods, ()))
+
+
+def find(rows: pd.DataFrame) -> Findings:
+    """Means of each map, and what other activations gain; a map that is 0 everywhere counts as 0."""
+    table, claims = [], []
+    for data, network, own in groups(rows):
+        for score in (score for score in SCORES if score in own and own[score].notna().any()):
+            whole = own.assign(**{score: own[score].fillna(0)})
+            for cam in CAMS:
+                values = {}
+                for kind in KINDS:
+                    name = _cam(cam, kind)
+                    titles = [f"{name}, stage 0", f"{name}, stage -1", f"RefineCAM({name}), stage 0, product"]
+                    columns = images_by_methods(whole, score, titles).T
+                    values[kind] = columns[-1]
+                    empty = own[own["title"].isin(titles) & own["arcc"].isna()].groupby("title").size()
+                    for title, column in zip(titles, columns, strict=True):
+                        place = title.removeprefix(f"{name}, ") if title.startswith(name) else "refined"
+                        named = {"data": data, "network": network, "score": score, "map": f"{cam}, {place}"}
+                        row = described(column, **named, activations=kind)
+                        table.append({**row, "empty": int(empty.get(title, 0))})
+                for kind in (kind for kind in KINDS[1:] if np.isfinite(values[kind] - values[KINDS[0]]).any()):
+                    claims.append(
+                        Claim(
+                            f"{kind} activations give a refined {cam} with a higher {score}",
+                            f"refined {cam}, {kind} minus signed; a map that is 0 everywhere counts as 0",
+                            f"{data}, {network}",
+                            mean_interval(values[kind] - values[KINDS[0]]),
+                        )
+                    )
+    together = pd.DataFrame(table)
+    figures = {
+        f"activations-{data}-{network}-{score}": bars(
+            own, "map", "activations", f"{data}, {network}: {score}, 95% interval"
+        )
+        for (data, network, score), own in parts(together, "data", "network", "score")
+    }
+    return Findings({"activations": together}, figures, claims)
+
+
+STUDY = Study("activations", "Which activations should a CAM weigh, where no ReLU makes them positive?", needs, find)
