@@ -83,7 +83,6 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
         if not isinstance(logger, TensorBoardLogger):
             logger.log_metrics(values)
             continue
-        logger.log_metrics({name: value for name, value in values.items() if name.startswith("accuracy/")})
         log_report(logger, texts | short, {} if figure is None else {"maps": figure}, about)
         if "per_image" in tables:
             log_methods(logger, tables["per_image"], about, values)
