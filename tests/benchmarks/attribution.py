@@ -23,7 +23,7 @@ from refinecam.attribution.superpixel import superpixels
 from refinecam.core.seeding import content_keys, generator
 from refinecam.models import create_backbone
 from tests.benchmarks.scores import forwards
-from tests.benchmarks.timing import take_turns
+from tests.benchmarks.timing import machine, take_turns
 
 STAGES = ["layer1", "layer2", "layer3", "layer4"]
 Maps = Callable[[], Tensor]
@@ -43,14 +43,14 @@ def grad_cam(method, *args, **options):
 def report(work: str, ours: Maps, peer: str, theirs: Maps, repeats: int) -> float:
     """Print one row of the table; returns our seconds."""
     (mine, found), (other, expected) = take_turns(ours, theirs, repeats=repeats)
-    difference = (normalize(found) - normalize(expected)).abs().max()
+    difference = (normalize(found.cpu()) - normalize(expected.cpu())).abs().max()
     print(f"| {work} | {mine:.3g} s | {peer} {other:.3g} s | {other / mine:.2f}x | {difference:.1e} |", flush=True)
     return mine
 
 
 def captum_superpixels(network, image: Tensor, target: int, method: type, samples: int) -> Tensor:
     """Captum as one would call it, with our superpixels and our seed, so that the maps can be compared."""
-    index = superpixels(image[0], 100)
+    index = superpixels(image[0], 100).to(image.device)
     lasso = {"interpretable_model": SkLearnLasso(alpha=0.01)} if method is captum.attr.Lime else {}
     (key,) = content_keys(image)
     name = {"Lime": "LIME", "KernelShap": "KernelSHAP"}[method.__name__]
@@ -75,14 +75,15 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=5, help="repeats of the short ones (default: %(default)s)")
     arguments = parser.parse_args()
-    print(f"resnet18, {arguments.size} px, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"resnet18, {arguments.size} px, {machine()}\n")
     print("| work | ours | peer | ratio | difference |\n|---|---|---|---|---|")
     torch.manual_seed(0)
     network = create_backbone("resnet18", pretrained=False, num_classes=6).eval()
     with torch.no_grad():
         network.fc.weight.mul_(10)  # logits of a size that LIME's lasso can see
-    images = torch.randn(arguments.images, 3, arguments.size, arguments.size)
-    targets = torch.arange(len(images)) % 6
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network, images = network.to(device), torch.randn(arguments.images, 3, arguments.size, arguments.size).to(device)
+    targets = torch.arange(len(images), device=device) % 6
     chosen = [ClassifierOutputTarget(int(target)) for target in targets]
     layers = [network.get_submodule(name) for name in STAGES]
     short = arguments.repeats

@@ -1,11 +1,12 @@
 """How fast ROAD and ARCC are, beside grad-cam 1.5.7 in the same run: ``python -m tests.benchmarks.scores``.
 
 ResNet18 with the shipped weights on procedural shapes. A score should cost the network's forward passes and little
-else: the share of ROAD's time outside of them is printed, and images per second of all scores beside bare forwards.
+else: ROAD beside its eager forward passes is printed, and images per second of all scores beside bare forwards.
 """
 
 import argparse
 import os
+from collections.abc import Callable
 from functools import partial
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -25,7 +26,7 @@ from refinecam.data import ShapesDataModule
 from refinecam.metrics import SCORES, MapEvaluation
 from refinecam.metrics.functional import arcc, road
 from refinecam.models import load_network
-from tests.benchmarks.timing import take_turns
+from tests.benchmarks.timing import machine, take_turns
 
 STAGES = ["layer1", "layer2", "layer3", "layer4"]
 METHODS = (GradCAMPlusPlus(), RefineCAM(LayerCAM()), RandomCAM())
@@ -38,13 +39,29 @@ def shapes(count: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
     return batch["image"], batch["label"], batch["mask"]
 
 
-def forwards(model: nn.Module, images: Tensor, times: int) -> None:
-    """As many forward passes as ``times`` copies of the images need, in the chunks that the scores take."""
+def forwards(model: nn.Module, images: Tensor, times: int, eager: bool = False) -> None:
+    """As many forward passes as ``times`` copies of the images need, in the chunks that the scores take.
+
+    Args:
+        model: the network.
+        images: of one batch.
+        times: copies of each.
+        eager: the network as it is, its batch norms not folded.
+    """
     chunk, total = chunk_size(images), len(images) * times
     copies = images.repeat(-(-chunk // len(images)), 1, 1, 1)
-    with eval_mode(model):
+    if images.device.type == "cpu":
+        copies = copies.contiguous(memory_format=torch.channels_last)
+    with eval_mode(model), torch.no_grad():
         for start in range(0, total, chunk):
-            fast_forward(model, copies[: min(chunk, total - start)])
+            part = copies[: min(chunk, total - start)]
+            model(part) if eager else fast_forward(model, part)
+
+
+def in_half(work: Callable[[], Tensor]) -> Tensor:
+    """The same with the network in bfloat16."""
+    with torch.autocast("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16):
+        return work()
 
 
 def all_scores(model: nn.Module, images: Tensor, targets: Tensor, masks: Tensor) -> None:
@@ -66,20 +83,20 @@ def main() -> None:
     images, targets, masks = shapes(arguments.images, 224)
     count = len(images)
     chosen = [ClassifierOutputSoftmaxTarget(int(target)) for target in targets]
-    print(f"resnet18, {count} images of 224 px, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print("| work | ours | grad-cam | ratio | outside of the forward passes |\n|---|---|---|---|---|")
+    print(f"resnet18, batches of {count} images of 224 px, times of one image, {machine()}\n")
+    print("| work | ours | grad-cam | ratio | of its eager forward passes |\n|---|---|---|---|---|")
     peer_road = ROADCombined([20, 40, 60, 80])
     for method in METHODS:
         maps = method(network, images, targets)
         with torch.no_grad():
             (ours, _), (bare, _) = take_turns(
                 partial(road, network, images, targets, maps),
-                partial(forwards, network, images, 8),
+                partial(forwards, network, images, 8, eager=True),
                 repeats=arguments.repeats,
             )
             ((theirs, _),) = take_turns(partial(peer_road, images, maps[:, 0].numpy(), chosen, network), repeats=1)
         row = f"ROAD of {method.title} | {ours / count * 1e3:.0f} ms | {theirs / count * 1e3:.0f} ms"
-        print(f"| {row} | {theirs / ours:.1f}x | {1 - bare / ours:.0%} |", flush=True)
+        print(f"| {row} | {theirs / ours:.1f}x | {ours / bare:.2f}x |", flush=True)
 
     cam = RefineCAM(GradCAMPlusPlus())
     maps = cam(network, images, targets)
@@ -92,6 +109,20 @@ def main() -> None:
         base.activations_and_grads.release()
     row = f"ARCC of {cam.title} | {ours / count * 1e3:.0f} ms | {theirs / count * 1e3:.0f} ms"
     print(f"| {row} | {theirs / ours:.1f}x | |\n", flush=True)
+
+    print("Folded batch norms, and bfloat16 by torch.autocast, beside eager float32\n")
+    print("| work | of eager float32 | largest difference |\n|---|---|---|")
+    images, targets = images.repeat(4, 1, 1, 1), targets.repeat(4)
+    maps = cam(network, images, targets)
+    work = partial(road, network, images, targets, maps)
+    (eager, _), (faster, _) = take_turns(
+        partial(forwards, network, images, 4, eager=True), partial(forwards, network, images, 4)
+    )
+    with torch.no_grad(), eval_mode(network):
+        difference = (fast_forward(network, images) - network(images)).abs().max()
+    print(f"| forward passes, folded | {faster / eager:.2f}x | {difference:.1e} of logits |", flush=True)
+    (full, expected), (half, found) = take_turns(work, partial(in_half, work), repeats=arguments.repeats)
+    print(f"| ROAD, bfloat16 | {half / full:.2f}x | {(found - expected).abs().max():.1e} |\n", flush=True)
 
     print("Maps and all scores of RefineCAM(GradCAM++), beside bare forwards\n")
     print("| images | scored per second | bare forwards per second | forwards for one |\n|---|---|---|---|")

@@ -1,6 +1,6 @@
 """The benchmarks run; what they print is not judged here."""
 
-from tests.benchmarks import attribution, evaluation, imputation, scores, training
+from tests.benchmarks import attribution, evaluation, gpu, imputation, scores, training
 
 
 def test_training_benchmark(monkeypatch, capsys):
@@ -32,6 +32,16 @@ def test_scores_benchmark(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "| ARCC of RefineCAM(GradCAM++), stage 0, product |" in printed
     assert "| 64 px |" in printed
+
+
+def test_gpu_benchmark(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "NETWORKS", ("shapes-resnet18",))
+    monkeypatch.setattr("sys.argv", ["gpu", "--batches", "1", "2", "--size", "64", "--only-scores"])
+    gpu.main()
+    printed = capsys.readouterr().out
+    assert printed.count("| shapes-resnet18 | ") == 6
+    assert "x as fast" in printed
+    assert "waits: " in printed
 
 
 def test_evaluation_benchmark(monkeypatch, capsys):
