@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.capture import LayerRecord, record_layers
 from refinecam.attribution.layers import layers_of, stage_layers
-from refinecam.attribution.layouts import check_layout
+from refinecam.attribution.layouts import Layout, check_layout
 from refinecam.attribution.method import AttributionMethod, name_of, register, upsample
 from refinecam.core.errors import check_choice, check_range
 from refinecam.core.running import Targets, as_targets, bare
@@ -24,10 +24,11 @@ class CAM(AttributionMethod):
 
     Args:
         stage: index from shallow (0) to deep (-1, the default), a layer's name, or the layer itself.
-        layout: of what the layers put out, where it is not plain; see :func:`~refinecam.attribution.layouts.to_nchw`.
+        layout: of what the layers put out, where it is not plain, for all or as a dict for each of some; see
+            :func:`~refinecam.attribution.layouts.to_nchw`.
     """
 
-    def __init__(self, stage: int | str | nn.Module = -1, layout: str | None = None) -> None:
+    def __init__(self, stage: int | str | nn.Module = -1, layout: Layout | None = None) -> None:
         check_layout(layout)
         self.stage: int | str | nn.Module = stage
         self.layout = layout
@@ -99,7 +100,7 @@ class GradientCAM(CAM):
     """
 
     def __init__(
-        self, stage: int | str | nn.Module = -1, layout: str | None = None, activations: Activations = "signed"
+        self, stage: int | str | nn.Module = -1, layout: Layout | None = None, activations: Activations = "signed"
     ) -> None:
         super().__init__(stage, layout)
         check_choice(get_args(Activations), activations=activations)
@@ -152,7 +153,7 @@ class GradCAMPlusPlus(GradientCAM):
     def __init__(
         self,
         stage: int | str | nn.Module = -1,
-        layout: str | None = None,
+        layout: Layout | None = None,
         activations: Activations = "signed",
         epsilon: float = EPSILON,
     ) -> None:

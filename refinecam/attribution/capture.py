@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from refinecam.attribution.layouts import to_nchw
+from refinecam.attribution.layouts import Layout, to_nchw
 from refinecam.core.checks import check_input
 from refinecam.core.errors import InputError
 from refinecam.core.running import check_gradients_possible, eval_mode, first_logits
@@ -96,7 +96,7 @@ def gradients_of(scores: Tensor, outputs: Sequence[Tensor], layers: Sequence[str
 
 
 def record_layers(
-    model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str], layout: str | None = None
+    model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str], layout: Layout | None = None
 ) -> list[LayerRecord]:
     """Activations of some layers and the gradients of the target's logit with respect to them.
 

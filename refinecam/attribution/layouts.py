@@ -1,7 +1,9 @@
 """The layout of what a layer puts out, and the map (N, C, h, w) in it."""
 
 import re
+from collections.abc import Iterable, Mapping
 from math import sqrt
+from typing import Any
 
 import torch
 from timm.layers import GlobalResponseNormMlp, LayerNorm2d, Mlp
@@ -11,30 +13,41 @@ from torchvision.models.convnext import LayerNorm2d as TorchvisionNorm
 from refinecam.core.errors import InputError
 
 LAYOUT = re.compile(r"NCHW|NHWC|(\d+\+)?tokens")
-CHANNELS_FIRST = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d, LayerNorm2d, TorchvisionNorm)
+CHANNELS_FIRST = (
+    *(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, LayerNorm2d, TorchvisionNorm),
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Upsample, nn.PixelShuffle),
+)
 CHANNELS_LAST = (nn.LayerNorm, nn.Linear, Mlp, GlobalResponseNormMlp)  # 2d norms are LayerNorms too: first comes first
+WIDTHS = ("out_channels", "num_features", "num_channels", "out_features", "normalized_shape")
+"""Attributes of layers that say how many channels they put out."""
+Layout = str | Mapping[str, str]
+"""One layout for all layers, or one for each of some layers."""
 MOST_TOKENS_BEFORE = 5
 """Class tokens and registers that are looked for before the image's tokens."""
 
 
-def check_layout(layout: str | None) -> None:
+def check_layout(layout: Layout | None) -> None:
     """Refuse what is no layout.
 
     Raises:
         InputError: naming those that there are.
     """
-    if layout is not None and not (isinstance(layout, str) and LAYOUT.fullmatch(layout)):
-        raise InputError(
-            f'layout: expected "NCHW", "NHWC", "tokens" or, with a class token, "1+tokens", got {layout!r}'
-        )
+    for each in layout.values() if isinstance(layout, Mapping) else (layout,):
+        if each is not None and not (isinstance(each, str) and LAYOUT.fullmatch(each)):
+            raise InputError(
+                'layout: expected "NCHW", "NHWC", "tokens" or, with a class token, "1+tokens", or a dict of layers and '
+                f"theirs, got {layout!r}"
+            )
 
 
-def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout: str | None = None) -> Tensor:
+def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout: Layout | None = None) -> Tensor:
     """Bring a layer's output to (N, C, h, w), in float32 where it has less precision.
 
-    The layout is what the caller declares. Otherwise it is the usual one of the layer's type, or else of the model, as
-    timm's say in ``output_fmt`` and ``num_prefix_tokens``. Where the output in that layout has not the image's
-    proportions, it is the only one in which it has.
+    The layout is what the caller declares. Otherwise the type of the layer says it, or the widths of its parts, or
+    those of the model's. Where they do not, it is the model's usual one, as timm's say in ``output_fmt`` and
+    ``num_prefix_tokens``, or, where the output in that one has not the image's proportions, the only one in which it
+    has. A network whose strides differ by direction puts out maps of other proportions; what is declared or known
+    otherwise is not doubted for them.
 
     Args:
         model: the network.
@@ -42,13 +55,16 @@ def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout:
         output: what it put out.
         image: the images, shape (N, 3, H, W).
         layout: of the output: ``"NCHW"``, ``"NHWC"``, ``"tokens"`` for (N, T, C) that are the image row by row, or
-            ``"1+tokens"`` where one token, or another number of them, comes before these.
+            ``"1+tokens"`` where one token, or another number of them, comes before these; or a dict of layers and
+            theirs.
 
     Raises:
         InputError: if the output is not spatial, or its layout is not known.
     """
-    chosen = layout or layout_of(model, layer, output, image)
-    result = as_map(model, output, image, chosen, layout is not None)
+    declared = layout.get(layer) if isinstance(layout, Mapping) else layout
+    known = declared or known_layout(model, layer, output)
+    chosen = known or layout_of(model, layer, output, image)
+    result = as_map(model, output, image, chosen, known is not None)
     if result is None:
         height, width = image.shape[2:]
         raise InputError(
@@ -59,21 +75,39 @@ def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout:
 
 
 def layout_of(model: nn.Module, layer: str, output: Tensor, image: Tensor) -> str:
-    """The usual layout, or the only one in which the output has the image's proportions."""
-    usual = _usual_layout(model, layer, output)
+    """What is known, or the model's usual layout, or the only one in which the output has the image's proportions."""
+    if known := known_layout(model, layer, output):
+        return known
+    tokens = output.ndim == 3
+    usual = _tokens_after(getattr(model, "num_prefix_tokens", 0)) if tokens else getattr(model, "output_fmt", "NCHW")
     if as_map(model, output, image, usual) is None and len(fitting := fitting_layouts(output, image)) == 1:
         return fitting[0]
-    return usual
+    return str(usual)
 
 
-def _usual_layout(model: nn.Module, layer: str, output: Tensor) -> str:
-    """The layout by the layer's type, or by what the model says."""
+def known_layout(model: nn.Module, layer: str, output: Tensor) -> str | None:
+    """The layout of a four-dimensional output by the layer's type, or by the widths of parts; None if unknown."""
     module = model.get_submodule(layer)
-    if output.ndim == 3:
-        return _tokens_after(getattr(model, "num_prefix_tokens", 0))
-    if isinstance(module, CHANNELS_FIRST):
-        return "NCHW"
-    return "NHWC" if isinstance(module, CHANNELS_LAST) else str(getattr(model, "output_fmt", "NCHW"))
+    if output.ndim != 4 or isinstance(module, CHANNELS_FIRST):
+        return "NCHW" if output.ndim == 4 else None
+    if isinstance(module, CHANNELS_LAST):
+        return "NHWC"
+    for part in (module, model):
+        first, last = _widths(part.modules())
+        before, after = output.shape[1] in first, output.shape[3] in last
+        if before != after:
+            return "NCHW" if before else "NHWC"
+    return None
+
+
+def _widths(modules: Iterable[nn.Module]) -> tuple[set[int], set[int]]:
+    """Numbers of channels that layers put out, of those with the channels first, and of those with them last."""
+    widths: tuple[set[Any], set[Any]] = set(), set()
+    for module in modules:
+        if isinstance(module, CHANNELS_FIRST + CHANNELS_LAST):
+            found = [getattr(module, name, None) for name in WIDTHS]
+            widths[not isinstance(module, CHANNELS_FIRST)].update(w[-1] if isinstance(w, tuple) else w for w in found)
+    return widths
 
 
 def _tokens_after(before: int) -> str:

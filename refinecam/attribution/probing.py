@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refinecam.attribution.layouts import as_map, fitting_layouts, to_nchw
+from refinecam.attribution.layouts import as_map, fitting_layouts, known_layout, to_nchw
 from refinecam.core.errors import InputError
 from refinecam.core.running import eval_mode
 from refinecam.core.seeding import generator
@@ -93,8 +93,8 @@ def probed_stages(model: nn.Module, image: Tensor) -> tuple[list[str], bool]:
     if isinstance(logits, Tensor) and logits.requires_grad and tensors:
         best = logits.amax(tuple(range(1, logits.ndim))).sum()
         gradients = torch.autograd.grad(best, [*tensors.values()], allow_unused=True)
-    octaves = {name: _octave(model, output, image) for name, output in outputs.items()}
-    entered = {name: _octave(model, inputs[name], image) for name in outputs}
+    octaves = {name: _octave(model, name, output, image) for name, output in outputs.items()}
+    entered = {name: _octave(model, name, inputs[name], image) for name in outputs}
     maps = [name for name in tensors if octaves[name] is not None]
     reached = {
         name for name, g in zip(tensors, gradients, strict=False) if g is not None and _reaches(model, name, g, image)
@@ -123,12 +123,15 @@ def probed_stages(model: nn.Module, image: Tensor) -> tuple[list[str], bool]:
     return chosen[-STAGES:], bool(reached)
 
 
-def _octave(model: nn.Module, output: Any, image: Tensor) -> int | None:
-    """How often the resolution of an output is halved against the image's; None if it is no map."""
-    fitting = fitting_layouts(output, image) if isinstance(output, Tensor) else []
-    result = as_map(model, output, image, fitting[0]) if fitting else None
-    rows = 1 if result is None else result.shape[2]
-    return round(log2(image.shape[2] / rows)) if rows > 1 else None
+def _octave(model: nn.Module, layer: str, output: Any, image: Tensor) -> int | None:
+    """How often the resolution of a layer's output, or input, is halved against the image's; None if it is no map."""
+    if not isinstance(output, Tensor) or len(output) != len(image):
+        return None
+    known = known_layout(model, layer, output)
+    fitting = [known] if known else fitting_layouts(output, image)
+    result = as_map(model, output, image, fitting[0], declared=bool(known)) if fitting else None
+    cells = 1 if result is None else result.shape[2] * result.shape[3]
+    return round(log2(image.shape[2] * image.shape[3] / cells) / 2) if cells > 1 else None
 
 
 def _reaches(model: nn.Module, name: str, gradient: Tensor, image: Tensor) -> bool:

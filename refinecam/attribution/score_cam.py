@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.capture import check_layers_ran, recorded_outputs
-from refinecam.attribution.layouts import to_nchw
+from refinecam.attribution.layouts import Layout, to_nchw
 from refinecam.attribution.method import normalize, register
 from refinecam.core.checks import check_input
 from refinecam.core.errors import check_counts
@@ -33,7 +33,7 @@ class ScoreCAM(CAM):
 
     passes = 500
 
-    def __init__(self, stage: int | str = -1, layout: str | None = None, chunk: int | None = None) -> None:
+    def __init__(self, stage: int | str = -1, layout: Layout | None = None, chunk: int | None = None) -> None:
         super().__init__(stage, layout)
         check_counts({"chunk": chunk})
         self.chunk = chunk

@@ -23,7 +23,7 @@ def test_stages_are_those_of_the_protocol(name, backbones):
         ("layer9", "no layer named 'layer9'; close to it: layer4"),
         ("x", "no layer named 'x'; there are, for example"),
         ("global_pool.flatten", "no map in layout NCHW"),
-        ("fc", "no map in layout NHWC; take a layer that puts out a map, before any pooling"),
+        ("fc", "no map in layout NCHW; take a layer that puts out a map, before any pooling"),
         (1.5, "stage: expected an index or a layer's name, got 1.5"),
         (None, "stage: expected an index or a layer's name, got None"),
     ],
