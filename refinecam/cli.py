@@ -5,9 +5,11 @@ import re
 import shutil
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from io import TextIOWrapper
 from pathlib import Path
 
 import lightning as L
@@ -21,6 +23,7 @@ from refinecam.core.memory import ran_out
 from refinecam.core.signals import ended_by_signals
 from refinecam.data import DataModule
 from refinecam.evaluation import Evaluator
+from refinecam.evaluation.store import read_manifest
 from refinecam.models import Classifier, check_colors, read_weights
 from refinecam.study import run_study
 
@@ -46,6 +49,10 @@ def train(args: Sequence[str] | None = None) -> None:
             f"ckpt_path: {cli.config.ckpt_path} is at the end of its training, so nothing was trained; raise "
             "--trainer.max_epochs, max_steps or max_time"
         )
+    if cli.trainer.fast_dev_run or not cli.trainer.checkpoint_callbacks:
+        cli.trainer.test(cli.model, cli.datamodule)
+        print("No weights were written: " + ("a quick check run" if cli.trainer.fast_dev_run else "as was asked"))
+        return
     best = cli._get(cli.config_init, "checkpoint").best_model_path
     if not best:
         last = cli._get(cli.config_init, "last_checkpoint").best_model_path
@@ -82,6 +89,7 @@ def check_resumed(path: str, backbone: str, data: DataModule) -> None:
 def evaluate(args: Sequence[str] | None = None) -> None:
     """Score a classifier and attribution methods on a test set."""
     cli = build(EvaluateCLI, Evaluator, args, inference_mode=False)
+    started = time.time()
     if isinstance(cli.trainer.strategy, DDPStrategy):
         cli.trainer.strategy._timeout = WAIT  # Lightning sets it up later, and has no option for it but a class
     try:
@@ -93,10 +101,21 @@ def evaluate(args: Sequence[str] | None = None) -> None:
     finally:
         cli.model.results.close()
     if cli.trainer.is_global_zero:
-        if not cli.model.written:
+        folder = cli.model.results.folder
+        # A strategy that spawns its processes leaves this one's module as it was.
+        written = cli.model.written or written_since(folder, started)
+        if not written:
             unread = [entry["reason"] for entry in cli.model.unread]
             raise InputError(unread[0] if unread else "trainer: no batch was evaluated; is limit_test_batches 0?")
-        show_results(cli.model.results.folder, cli.model.written)
+        show_results(folder, written)
+
+
+def written_since(folder: Path, started: float) -> list[Path]:
+    """Files of an evaluation that is complete, if it was written after a time."""
+    if read_manifest(folder) is None or not (folder / "accuracy.md").is_file():
+        return []
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix in (".parquet", ".csv", ".md")]
+    return [path for path in files if path.stat().st_mtime >= started - 2]  # file systems round
 
 
 def forget_logs(trainer: L.Trainer) -> None:
@@ -112,6 +131,9 @@ def run(entry: Callable[[], int | None]) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of torch
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # it gets one option more
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without ± loses the sign, not the run
     try:
         with ended_by_signals():
             sys.exit(entry())

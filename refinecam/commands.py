@@ -119,7 +119,7 @@ def make_report(args: Sequence[str] | None = None) -> None:
 def show_results(folder: Path, written: Sequence[Path]) -> None:
     """Print an evaluation's summary and the names of its files."""
     names = [path.name for path in written]
-    print((folder / ("summary.md" if "summary.md" in names else "accuracy.md")).read_text())
+    print((folder / ("summary.md" if "summary.md" in names else "accuracy.md")).read_text(encoding="utf-8"))
     print(f"Written to {folder}: {', '.join(names)}, TensorBoard logs")
 
 

@@ -5,12 +5,13 @@ import inspect
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
@@ -21,6 +22,23 @@ from refinecam.core.files import WholeCheckpoints
 from refinecam.evaluation import Evaluator
 from refinecam.models import Classifier, read_weights
 from refinecam.usage import EXAMPLE, OF_THE_MODEL, class_of, one_line, show_help
+
+
+class SavedConfig(SaveConfigCallback):
+    """The config beside the logs; without a logger in the folder of the results or the checkpoints, if there is one."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Leave it out of Lightning's folder where there is no logger: that is the working directory."""
+        self.save_to_log_dir = bool(trainer.loggers)
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write it where nothing else is written."""
+        folder = self.config.get("output") or self.config.get("checkpoint.dirpath")
+        if not self.save_to_log_dir and folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            path = Path(folder) / self.config_filename
+            self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
 
 
 class _CLI(LightningCLI):
@@ -68,6 +86,10 @@ class _CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Compute in float32 where bfloat16 is only emulated."""
         trainer = self._get(self.config_init, "trainer")
+        keys = self.parser.callback_keys
+        for name in list(keys) if trainer.barebones or trainer.enable_checkpointing is False else ():
+            if trainer.barebones or isinstance(self._get(self.config_init, name), ModelCheckpoint):
+                keys.remove(name)
         if isinstance(trainer.max_time, str) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", trainer.max_time):
             raise InputError(
                 f"trainer.max_time: expected days:hours:minutes:seconds, for half an hour 00:00:30:00, got "
@@ -145,6 +167,8 @@ class EvaluateCLI(_CLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Log to TensorBoard in the output folder, and show the time that is left, unless the config says otherwise."""
         trainer = self._get(self.config_init, "trainer")
+        if trainer.barebones:
+            return super().instantiate_trainer(**kwargs)
         given = list(trainer.callbacks or [])
         if trainer.enable_progress_bar is not False and not any(isinstance(bar, ProgressBar) for bar in given):
             # Rich's bar, which is Lightning's own choice, does not know it where a batch takes half a minute.
@@ -171,6 +195,7 @@ def build(cli: type[_CLI], model: type, args: Sequence[str] | None, **trainer_de
         args=["--data", EXAMPLE, *("--help" if value == "--help-all" else value for value in given)],
         seed_everything_default=0,
         auto_configure_optimizers=False,  # the module has its own
+        save_config_callback=SavedConfig,
         save_config_kwargs={"overwrite": True},
         # Lightning's summary counts no FLOPs and fills a screen.
         trainer_defaults={"enable_model_summary": False, **trainer_defaults},

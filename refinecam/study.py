@@ -91,7 +91,7 @@ def run_study(args: Sequence[str] | None = None) -> None:
     if claims:
         page = claims_page(claims)
         if len(chosen) > 1:
-            write_file(output / "verdict.md", lambda path: path.write_text(page))
+            write_file(output / "verdict.md", lambda path: path.write_text(page, encoding="utf-8"))
         print(f"\n{page}")
     if failed:
         raise failed[0]

@@ -69,7 +69,7 @@ def _named_data(args: Sequence[str]) -> str:
         if option == "--data":
             return value
         if option == "--config" and Path(value).is_file():
-            config = yaml.safe_load(Path(value).read_text())
+            config = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
             data = config.get("data") if isinstance(config, dict) else None
             if isinstance(data, dict) and "class_path" in data:
                 return str(data["class_path"])

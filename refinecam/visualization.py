@@ -38,7 +38,7 @@ def overlay_figure(
         InputError: if the images are no colors, or the maps are not theirs.
     """
     _check(images, maps, masks)
-    pictures = images.detach().cpu().permute(0, 2, 3, 1).clamp(0, 1).numpy()
+    pictures = images.detach().float().cpu().permute(0, 2, 3, 1).clamp(0, 1).numpy()
     columns = ["image"] + (["ground truth"] if masks is not None else []) + list(maps)
     count = max(len(pictures), 1)
     figure = Figure(figsize=(CELL * len(columns), CELL * count + 0.35), layout="constrained")
@@ -48,12 +48,12 @@ def overlay_figure(
         if names:
             axes[row][0].set_ylabel(names[row].replace("$", r"\$"), fontsize=7)
         if masks is not None:
-            truth = masks[row, 0].cpu().numpy()
+            truth = masks[row, 0].detach().float().cpu().numpy()
             _show(axes[row][1], picture * (0.25 + 0.75 * truth[..., None]))
         for column, method in enumerate(maps, start=1 + (masks is not None)):
             _show(
                 axes[row][column],
-                overlay((255 * picture).round().astype(np.uint8), maps[method][row, 0].float().cpu().numpy()),
+                overlay((255 * picture).round().astype(np.uint8), maps[method][row, 0].detach().float().cpu().numpy()),
             )
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(title.replace("(", "\n(", 1) if len(title) > 14 else title, fontsize=7)

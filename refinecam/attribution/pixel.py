@@ -86,7 +86,9 @@ class DeepLift(PixelMethod):
     another one's output, and mixes the rows of a batch in some of them. So modules do not run in place for the time of
     the call, each gets a copy of its input, a network that runs one several times is traced, with a module for each
     run, images go one by one, and everything is computed in float32. The attributions then add up to the difference of
-    the logits, but for what captum's rule loses in max poolings whose windows overlap, as in a ResNet's stem.
+    the logits, but for what captum's rule loses in max poolings whose windows overlap, as in a ResNet's stem. PyTorch
+    has no deterministic unpooling, so deterministic algorithms are not asked for meanwhile: on a CPU the map is the
+    same every time, on a GPU such windows may make it differ.
     """
 
     def attribute(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
@@ -94,7 +96,7 @@ class DeepLift(PixelMethod):
         half = [parameter.dtype for parameter in model.parameters() if parameter.dtype != torch.float32]
         if half:
             raise InputError(f"model: DeepLift computes in float32, the model has {half[0]} weights; use model.float()")
-        with torch.autocast(image.device.type, enabled=False), _not_in_place(model):
+        with torch.autocast(image.device.type, enabled=False), _not_in_place(model), _any_algorithm():
             network = _each_module_once(model, image[:1].float())
             with _own_inputs(network):
                 parts = [
@@ -131,6 +133,16 @@ def _not_in_place(model: nn.Module) -> Iterator[None]:
     finally:
         for module in changed:
             module.inplace = True
+
+
+@contextmanager
+def _any_algorithm() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 @contextmanager

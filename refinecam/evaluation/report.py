@@ -90,7 +90,7 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def _explained(about: dict, summary: pd.DataFrame) -> str:

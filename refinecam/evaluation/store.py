@@ -250,13 +250,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"folder: {path} cannot be read ({error}); evaluate again") from error
 
 
 def _describe(folder: Path, about: Mapping[str, Any]) -> None:
-    write_file(folder / MANIFEST, lambda path: path.write_text(json.dumps(about, indent=1)))
+    write_file(folder / MANIFEST, lambda path: path.write_text(json.dumps(about, indent=1), encoding="utf-8"))
 
 
 def _labeled(table: pd.DataFrame, predictions: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:

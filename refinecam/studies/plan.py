@@ -119,7 +119,7 @@ def read_plan(file: str | Path, images: int | None = None) -> dict[str, DataSet]
     """
     check_counts({"images": images})
     try:
-        content = yaml.safe_load(Path(file).read_text())
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
         sets = {
             name: DataSet(
                 name,

@@ -99,4 +99,4 @@ def claims_page(claims: Sequence[Claim]) -> str:
 
 
 def _write(text: str, path: Path) -> None:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")

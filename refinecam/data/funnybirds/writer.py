@@ -74,7 +74,7 @@ def write_birds(
         unfinished.mkdir(parents=True)
         described = {"classes": chosen, "parts": VARIANTS} | {f"dataset_{split}": lists[split] for split in lists}
         for name, content in described.items():
-            (unfinished / f"{name}.json").write_text(json.dumps(content))
+            (unfinished / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
         jobs = [(split, i, entry) for split, entries in lists.items() for i, entry in enumerate(entries)]
         draw = partial(write_sample, unfinished, size)
         written = sum(track(_each(draw, jobs, workers), "Drawing birds", total=len(jobs), disable=not progress))
