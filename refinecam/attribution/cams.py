@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from refinecam.attribution.capture import LayerRecord, record_layers
 from refinecam.attribution.layers import layers_of, stage_layers
 from refinecam.attribution.layouts import Layout, check_layout
-from refinecam.attribution.method import AttributionMethod, name_of, register, upsample
+from refinecam.attribution.method import AttributionMethod, as_stage, name_of, register, upsample
 from refinecam.core.errors import check_choice, check_range
-from refinecam.core.running import Targets, as_targets, bare
+from refinecam.core.running import Targets, as_targets, bare, owned
 
 Activations = Literal["signed", "rectified", "centered"]
 EPSILON = 1e-6
@@ -30,7 +30,7 @@ class CAM(AttributionMethod):
 
     def __init__(self, stage: int | str | nn.Module = -1, layout: Layout | None = None) -> None:
         check_layout(layout)
-        self.stage: int | str | nn.Module = stage
+        self.stage: int | str | nn.Module = as_stage(stage)
         self.layout = layout
 
     def __repr__(self) -> str:
@@ -70,8 +70,9 @@ class CAM(AttributionMethod):
         """
         model = bare(model)
         target = as_targets(model, image, target)
-        layers = stage_layers(model, image) if stages is None else layers_of(model, stages, image=image)
-        return [upsample(raw.relu(), image.shape[2:]) for raw in self.raw(model, image, target, layers)]
+        with owned(model):
+            layers = stage_layers(model, image) if stages is None else layers_of(model, stages, image=image)
+            return [upsample(raw.relu(), image.shape[2:]) for raw in self.raw(model, image, target, layers)]
 
     @abstractmethod
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:

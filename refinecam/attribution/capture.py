@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from refinecam.attribution.layouts import Layout, to_nchw
 from refinecam.core.checks import check_input
 from refinecam.core.errors import InputError
-from refinecam.core.running import check_gradients_possible, eval_mode, first_logits
+from refinecam.core.running import check_gradients_possible, check_not_scripted, eagerly, eval_mode, first_logits
 
 
 class LayerRecord(NamedTuple):
@@ -41,11 +41,13 @@ def recorded_outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[s
 
         return hook
 
+    check_not_scripted(model, layers, "stage")
     handles: list[Any] = []
     try:
         for name in layers:
             handles.append(modules[name].register_forward_hook(hook_for(name)))
-        yield outputs
+        with eagerly(model):
+            yield outputs
     finally:
         for handle in handles:
             handle.remove()
@@ -61,13 +63,19 @@ def differentiable_forward(
         The targets' logits, shape (N,), and the layers' outputs in their own layouts, with their graph.
 
     Raises:
-        InputError: for inference mode, a target out of range, or a layer that did not run.
+        InputError: for inference mode, a target out of range, or a layer that did not run, or only without gradients.
     """
     check_input(image, target)
     check_gradients_possible()
     with eval_mode(model), recorded_outputs(model, layers) as outputs, torch.enable_grad():
         logits = first_logits(model, image, target)
         check_layers_ran(layers, outputs)
+        cut = [name for name in layers if not outputs[name].requires_grad]
+        if cut:
+            raise InputError(
+                f"stage: layer {cut[0]!r} runs without gradients, under torch.no_grad() or reentrant checkpointing in "
+                "the model's own forward; use use_reentrant=False there, or take a layer behind it"
+            )
         yield logits.gather(1, target[:, None]).squeeze(1), [outputs[name] for name in layers]
 
 
@@ -91,7 +99,10 @@ def gradients_of(scores: Tensor, outputs: Sequence[Tensor], layers: Sequence[str
     result = torch.autograd.grad(scores.sum(), outputs, allow_unused=True, **options) if scores.requires_grad else ()
     gradients = [gradient for gradient in result if gradient is not None]
     if len(gradients) < len(outputs):
-        raise InputError(f"stage: the class score does not depend on one of the layers {', '.join(layers)}")
+        raise InputError(
+            f"stage: the class score does not depend on one of the layers {', '.join(layers)}, or the way to it is cut "
+            "by .detach(), torch.no_grad() or quantized layers in the model's forward; take layers behind that"
+        )
     return gradients
 
 

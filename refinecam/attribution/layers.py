@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG as TorchvisionVGG
 
 from refinecam.attribution.layouts import layout_of, to_nchw
+from refinecam.attribution.method import as_stage
 from refinecam.attribution.probing import (
     PROBES,
     STAGES,
@@ -142,7 +143,7 @@ def layers_of(
     model = bare(model)
     modules = dict(model.named_modules())
     names = []
-    for stage in chosen:
+    for stage in map(as_stage, chosen):
         if isinstance(stage, nn.Module):
             known_as = next((name for name, module in modules.items() if module is stage), "")
             if not known_as:

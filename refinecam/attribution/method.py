@@ -3,6 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from functools import partial
+from numbers import Integral
 from typing import Any, Self, TypeVar
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from refinecam.core.errors import InputError
 from refinecam.core.memory import in_room
-from refinecam.core.running import Targets, as_targets, bare
+from refinecam.core.running import Targets, as_targets, bare, owned
 
 METHODS: dict[str, type["AttributionMethod"]] = {}
 """Every attribution method by its name in configs."""
@@ -105,11 +106,17 @@ class AttributionMethod(ABC):
             InputError: if the input does not fit, or gradients are needed and inference mode is on.
         """
         model = bare(model)
-        return in_room(partial(self.explain, model), image, as_targets(model, image, target))
+        with owned(model):
+            return in_room(partial(self.explain, model), image, as_targets(model, image, target))
 
     @abstractmethod
     def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """What :meth:`__call__` does, for targets that are known to be classes, int64, shape (N,)."""
+
+
+def as_stage(stage: Any) -> Any:
+    """A stage as it is, NumPy's whole numbers as Python's."""
+    return int(stage) if isinstance(stage, Integral) and not isinstance(stage, bool) else stage
 
 
 def name_of(stage: int | str | nn.Module) -> str:

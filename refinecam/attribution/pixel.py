@@ -1,6 +1,7 @@
 """Methods that need no layer, only the image's gradient: thin adapters over captum."""
 
 import copy
+import re
 import warnings
 from abc import abstractmethod
 from collections import Counter
@@ -17,7 +18,21 @@ from refinecam.attribution.method import AttributionMethod, normalize, register
 from refinecam.core.checks import check_input, check_logits
 from refinecam.core.errors import InputError, check_counts
 from refinecam.core.memory import chunk_size
-from refinecam.core.running import check_gradients_possible, eval_mode, explained_misfit
+from refinecam.core.running import (
+    check_gradients_possible,
+    check_not_scripted,
+    eagerly,
+    eval_mode,
+    explained_misfit,
+)
+
+CUT = re.compile("not have been used|not require grad|n't require grad|use_reentrant")
+"""What PyTorch says where no gradient reaches the image."""
+NO_GRADIENT = (
+    "model: no gradient of the logits reaches the image: torch.no_grad(), .detach(), reentrant checkpointing or "
+    "quantized layers in the model's forward cut the way; use use_reentrant=False there, or a method without "
+    "gradients, such as LIME"
+)
 
 
 class PixelMethod(AttributionMethod):
@@ -29,9 +44,14 @@ class PixelMethod(AttributionMethod):
         check_gradients_possible()
         if not len(image):
             return image.new_zeros(0, 1, *image.shape[2:])
-        with eval_mode(model), torch.enable_grad(), warnings.catch_warnings():
+        with eval_mode(model), eagerly(model), torch.enable_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="captum")  # of the hooks that it sets and removes
-            values = self.attribute(model, image.detach().clone().requires_grad_(), target)
+            try:
+                values = self.attribute(model, image.detach().clone().requires_grad_(), target)
+            except RuntimeError as error:
+                if CUT.search(str(error)):
+                    raise InputError(NO_GRADIENT) from error
+                raise
         return normalize(values.detach().float().sum(1, keepdim=True).abs())
 
     @abstractmethod
@@ -93,6 +113,7 @@ class DeepLift(PixelMethod):
 
     def attribute(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """From one forward and one backward an image and its baseline."""
+        check_not_scripted(model, [name for name, _ in model.named_modules()], "model")
         half = [parameter.dtype for parameter in model.parameters() if parameter.dtype != torch.float32]
         if half:
             raise InputError(f"model: DeepLift computes in float32, the model has {half[0]} weights; use model.float()")
@@ -118,6 +139,8 @@ class _Checked(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with explained_misfit(self.model, x):
             logits = self.model(x.clone())  # a first in-place module must not write into the leaf
+        if x.requires_grad and torch.is_grad_enabled() and isinstance(logits, Tensor) and not logits.requires_grad:
+            raise InputError(NO_GRADIENT)
         several = isinstance(logits, Tensor) and logits.ndim == 2 and len(logits) == len(x)  # rows of each image
         check_logits(logits[:1].expand(len(self.target), -1) if several else logits, self.target)
         return logits
@@ -174,8 +197,13 @@ def _each_module_once(model: nn.Module, image: Tensor) -> nn.Module:
         if type(module) in SUPPORTED_NON_LINEAR
     ]
     try:
-        with torch.no_grad(), explained_misfit(model, image):
-            model(image.clone())
+        leaf = image.detach().clone().requires_grad_()
+        with explained_misfit(model, image):
+            logits = model(leaf.clone())
+        if isinstance(logits, Tensor):  # what is not, is refused where it is used
+            reached = logits.requires_grad and torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] is not None
+            if not reached:
+                raise InputError(NO_GRADIENT)
     finally:
         for handle in handles:
             handle.remove()

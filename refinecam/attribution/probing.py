@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.layouts import as_map, fitting_layouts, known_layout, to_nchw
 from refinecam.core.errors import InputError
-from refinecam.core.running import eval_mode
+from refinecam.core.running import eagerly, eval_mode
 from refinecam.core.seeding import generator
 
 STAGES = 4
@@ -59,7 +59,7 @@ def outputs_of(model: nn.Module, image: Tensor, names: Sequence[str]) -> tuple[d
     handles = [modules[name].register_forward_hook(hook_for(name)) for name in names]
     try:
         noise = generator(0, "stages/probe", 0).standard_normal((PROBES, *image.shape[1:]))
-        with torch.inference_mode(False), eval_mode(model), torch.enable_grad():
+        with torch.inference_mode(False), eval_mode(model), eagerly(model), torch.enable_grad():
             outputs[""] = model(torch.from_numpy(noise).to(image.device, image.dtype).requires_grad_())
     except (RuntimeError, AssertionError, ValueError) as error:
         size, reason = "x".join(map(str, image.shape[2:])), str(error).strip().partition("\n")[0]

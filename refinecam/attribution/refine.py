@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.layers import layers_of, stage_layers
-from refinecam.attribution.method import AttributionMethod, name_of, normalize, register
+from refinecam.attribution.method import AttributionMethod, as_stage, name_of, normalize, register
 from refinecam.core.errors import InputError, check_choice
 
 Aggregator = Literal["product", "geometric_mean", "inverse_exp_mean", "identity"]
@@ -58,7 +58,7 @@ class RefineCAM(AttributionMethod):
             raise InputError(f"layers: expected at least one, each once, got {layers!r}")
         check_choice(get_args(Aggregator), aggregator=aggregator)
         self.cam, self.factors, self.passes = cam, layers, cam.passes
-        self.stage: int | str | nn.Module = stage
+        self.stage: int | str | nn.Module = as_stage(stage)
         self.aggregator: str = aggregator
 
     def __repr__(self) -> str:

@@ -1,16 +1,29 @@
 """ShapleyCAM: Grad-CAM with a second-order term."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.capture import differentiable_forward, gradients_of
 from refinecam.attribution.layouts import to_nchw
 from refinecam.attribution.method import register
 from refinecam.core.errors import InputError
+
+
+class _Differentiable(TorchFunctionMode):
+    """Write hard sigmoid and hard swish so that PyTorch knows their second derivatives."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (F.hardsigmoid, F.hardswish):
+            gate = (args[0] / 6 + 0.5).clamp(0, 1)
+            return gate if func is F.hardsigmoid else args[0] * gate
+        return func(*args, **(kwargs or {}))
 
 
 @register
@@ -28,7 +41,8 @@ class ShapleyCAM(CAM):
         """Signed maps at the layers' own resolution; see :class:`~refinecam.attribution.cams.CAM`."""
         maps = []
         # The fused attention kernels have no second derivative.
-        with sdpa_kernel(SDPBackend.MATH), differentiable_forward(model, image, target, layers) as (scores, outputs):
+        recorded = differentiable_forward(model, image, target, layers)
+        with sdpa_kernel(SDPBackend.MATH), _Differentiable(), recorded as (scores, outputs):
             gradients = gradients_of(scores, outputs, layers, create_graph=True)
             for name, output, gradient in zip(layers, outputs, gradients, strict=True):
                 activation = output.detach()

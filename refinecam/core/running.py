@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from numbers import Integral
+from threading import Lock, RLock
 from typing import Any
+from warnings import warn
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -23,6 +26,8 @@ Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Targets = Tensor | Sequence[int] | np.ndarray | int | None
 """Classes as people give them: one for each image, one for all, or None for the predicted ones."""
 MISFIT = re.compile("should be the same|same dtype|same device|expected scalar type|not implemented for")
+_LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+_LOCKS_LOCK = Lock()
 CHANNELS = re.compile(r"expected input\[([\d, ]+)\] to have (\d+) channels")
 
 
@@ -34,16 +39,66 @@ def bare(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model into eval mode and each module back into its own afterwards, whatever happens."""
-    check_model(model)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+def owned(model: nn.Module) -> Iterator[None]:
+    """Keep other threads away from a model, whose hooks and modes belong to whoever runs it."""
+    with _LOCKS_LOCK:
+        lock = _LOCKS.setdefault(bare(model), RLock())
+    with lock:
         yield
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model into eval mode, and each module back into its own afterwards, whatever happens.
+
+    A model in eval mode is not touched. Otherwise ``eval()`` and, from the outermost module inwards, ``train(mode)``
+    are called, which may do work: an adapter merges its weights there. Other threads wait.
+    """
+    check_model(model)
+    with owned(model):
+        modes = [(module, module.training) for module in model.modules()]
+        if not any(training for _, training in modes):
+            yield
+            return
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                if module.training != training:
+                    module.train(training)
+            for module, training in modes:  # a train() of its own may have left others as they were
+                module.training = training
+
+
+@contextmanager
+def eagerly(model: nn.Module) -> Iterator[None]:
+    """Run every module as it is, so that its hooks run: not as compiled, nor in pieces to save memory, as timm can."""
+    pieces: list[Any] = [module for module in model.modules() if getattr(module, "grad_checkpointing", False) is True]
+    compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
+    for module in pieces:
+        module.grad_checkpointing = False
+    try:
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+            yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in pieces:
+            module.grad_checkpointing = True
+
+
+def check_not_scripted(model: nn.Module, names: Sequence[str], argument: str) -> None:
+    """Refuse modules on which no hook runs, because they are scripted or traced, or inside of one that is.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    for name in names:
+        inside = [name[: dot.start()] for dot in re.finditer(r"\.", name)]
+        if any(isinstance(model.get_submodule(part), torch.jit.ScriptModule) for part in ("", *inside, name)):
+            raise InputError(
+                f"{argument}: {name or 'the model'} is scripted or traced, so nothing inside of it can be recorded; "
+                "pass the module that it was made of"
+            )
 
 
 def fast_forward(model: nn.Module, images: Tensor) -> Any:
@@ -118,6 +173,18 @@ def first_logits(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     return logits
 
 
+def warn_of_mixing(model: nn.Module, images: Tensor) -> None:
+    """Warn of a batch norm without running statistics, in which the images of a batch change each other's maps."""
+    for name, module in model.named_modules() if len(images) > 1 else ():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            warn(
+                f"model: layer {name!r} has no running statistics, so what it makes of an image depends on the others "
+                "of its batch; explain images one by one for maps of their own",
+                stacklevel=1,  # one place, so that it is said once
+            )
+            return
+
+
 def as_targets(model: nn.Module, images: Tensor, targets: Targets) -> Tensor:
     """Classes as the methods and the scores need them, int64, shape (N,); the images are looked at, too.
 
@@ -126,6 +193,7 @@ def as_targets(model: nn.Module, images: Tensor, targets: Targets) -> Tensor:
     """
     check_input(images, None)
     warn_of_bytes(images)
+    warn_of_mixing(model, images)
     if targets is None:
         with eval_mode(model), torch.no_grad():
             classes = torch.zeros(len(images), dtype=torch.int64, device=images.device)
