@@ -200,9 +200,14 @@ def test_an_adapter_is_merged_and_taken_apart_again(images, targets):
 def test_eval_mode_restores_after_an_error():
     network = nn.Sequential(Adapter(), nn.Dropout())
     network[1].eval()
-    with pytest.raises(ZeroDivisionError), eval_mode(network):
-        assert network[0].merged
-        raise ZeroDivisionError
+
+    def failing():
+        with eval_mode(network):
+            assert network[0].merged
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        failing()
     assert [network.training, network[0].training, network[1].training, network[0].merged] == [True, True, False, False]
 
 
