@@ -23,6 +23,7 @@ from refinecam.data.images.dataset import cut_of, image_tensor
 from refinecam.data.images.listing import imagenet_classes
 from refinecam.data.pictures import open_rgb, to_rgb
 from refinecam.metrics import SCORES, MapEvaluation, parse_scores
+from refinecam.metrics.evaluation import Confidence
 from refinecam.visualization import overlay
 
 TOP = 5
@@ -136,6 +137,7 @@ def score(
     method: Method | Mapping[str, Method] | None = None,
     masks: Tensor | np.ndarray | None = None,
     scores: str = "",
+    confidence: Confidence = "softmax",
 ) -> pd.DataFrame:
     """Score maps of any library.
 
@@ -148,6 +150,7 @@ def score(
             ADCC and ARCC, which ask it again, are left out.
         masks: ground truth, shape (N, 1, H, W) or (N, H, W), 0 and 1: adds the scores that compare with it.
         scores: as one writes them; "" for the usual ones.
+        confidence: of the targets, ``"softmax"`` among all classes, or ``"sigmoid"`` for a network with several labels.
 
     Returns:
         A row for each image and name: columns image (its place), method, and one for each score.
@@ -166,18 +169,21 @@ def score(
         masks = masks.unsqueeze(1) if masks.ndim == 3 else masks
     targets = as_targets(model, images, targets)
     tables: list[pd.DataFrame] = []
-    confidence: Tensor | None = None
+    clean: Tensor | None = None
     for name, result in named.items():
         own = torch.as_tensor(result)
         own = own.unsqueeze(1) if own.ndim == 3 else own
         evaluation = MapEvaluation(
-            model, images, targets, own.to(images.device), again.get(name), masks=masks, clean_confidence=confidence
+            *(model, images, targets, own.to(images.device), again.get(name)),
+            masks=masks,
+            clean_confidence=clean,
+            confidence=confidence,
         )
         chosen = parse_scores(scores or _usual(again.get(name) is not None, masks is not None))
         columns: dict[str, Any] = {"image": range(len(images)), "method": name}
         columns |= {metric.title: metric.per_image(evaluation).tolist() for metric in chosen}
         tables.append(pd.DataFrame(columns))
-        confidence = vars(evaluation).get("clean_confidence", confidence)  # if a score asked for it
+        clean = vars(evaluation).get("clean_confidence", clean)  # if a score asked for it
     return pd.concat(tables, ignore_index=True)
 
 

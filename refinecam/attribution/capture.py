@@ -28,7 +28,7 @@ def recorded_outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[s
     output does not need gradients (a frozen model), the graph starts here. The hooks go with the context.
     """
     outputs: dict[str, Tensor] = {}
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
 
     def hook_for(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> Tensor:

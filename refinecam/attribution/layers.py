@@ -98,14 +98,27 @@ def stage_layers(model: nn.Module, image: Tensor | None = None) -> list[str]:
     inside = [("", model), *((f"{name}.", child) for name, child in model.named_children())]
     described = [[f"{prefix}{name}" for name in _described_stages(part)] for prefix, part in inside]
     whole = [names for names in described if names and all(name in modules for name in names)]
-    if described[0] in whole or len(whole) == 1:  # its own, or of the network that it wraps
-        return whole[0]
     known = _PROBED.get(model)
     if known is None or not all(name in modules for name in known):
-        known, certain = probed_stages(model, usual_image(model) if image is None else image[:1])
+        example = usual_image(model) if image is None else image[:1]
+        if (described[0] in whole or len(whole) == 1) and _put_out_maps(model, whole[0], example):
+            _PROBED[model] = whole[0]  # its own, or of the network that it wraps
+            return list(whole[0])
+        known, certain = probed_stages(model, example)
         if certain:
             _PROBED[model] = known
     return list(known)
+
+
+def _put_out_maps(model: nn.Module, names: Sequence[str], image: Tensor) -> bool:
+    """Whether these layers run and put out tensors, which not all do that timm lists; assumed where nothing runs."""
+    if isinstance(model, VGG | TorchvisionVGG | SwinTransformer):
+        return True
+    try:
+        outputs, _ = outputs_of(model, image, names)
+    except InputError:  # of an image of another size, for example
+        return True
+    return all(isinstance(outputs.get(name), Tensor) for name in names)
 
 
 def _described_stages(model: nn.Module) -> list[str]:
@@ -141,7 +154,7 @@ def layers_of(
     """
     check_model(model)
     model = bare(model)
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     names = []
     for stage in map(as_stage, chosen):
         if isinstance(stage, nn.Module):

@@ -1,7 +1,7 @@
 """The layout of what a layer puts out, and the map (N, C, h, w) in it."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import sqrt
 from typing import Any
 
@@ -22,6 +22,7 @@ WIDTHS = ("out_channels", "num_features", "num_channels", "out_features", "norma
 """Attributes of layers that say how many channels they put out."""
 Layout = str | Mapping[str, str]
 """One layout for all layers, or one for each of some layers."""
+Check = Callable[[int, int, Tensor], bool]
 MOST_TOKENS_BEFORE = 5
 """Class tokens and registers that are looked for before the image's tokens."""
 
@@ -62,9 +63,10 @@ def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout:
         InputError: if the output is not spatial, or its layout is not known.
     """
     declared = layout.get(layer) if isinstance(layout, Mapping) else layout
-    known = declared or known_layout(model, layer, output)
-    chosen = known or layout_of(model, layer, output, image)
-    result = as_map(model, output, image, chosen, known is not None)
+    known = known_layout(model, layer, output)
+    chosen = declared or layout_of(model, layer, output, image)
+    check = has_strides if chosen == known else _has_proportions
+    result = as_map(model, output, image, chosen, None if declared else check)
     if result is None:
         height, width = image.shape[2:]
         raise InputError(
@@ -76,7 +78,8 @@ def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout:
 
 def layout_of(model: nn.Module, layer: str, output: Tensor, image: Tensor) -> str:
     """What is known, or the model's usual layout, or the only one in which the output has the image's proportions."""
-    if known := known_layout(model, layer, output):
+    known = known_layout(model, layer, output)
+    if known and as_map(model, output, image, known, has_strides) is not None:
         return known
     tokens = output.ndim == 3
     usual = _tokens_after(getattr(model, "num_prefix_tokens", 0)) if tokens else getattr(model, "output_fmt", "NCHW")
@@ -127,22 +130,36 @@ def fitting_layouts(output: Tensor, image: Tensor) -> list[str]:
     return [_tokens_after(before) for before, (rows, columns) in grids.items() if rows * columns == counts[before]]
 
 
-def as_map(model: nn.Module, output: Tensor, image: Tensor, layout: str, declared: bool = False) -> Tensor | None:
-    """The output as (N, C, h, w), or None where it is no such thing in this layout, or of other proportions.
+def _has_proportions(rows: int, columns: int, image: Tensor) -> bool:
+    height, width = image.shape[2:]
+    return abs(rows * width - columns * height) <= 2 * max(height, width)
+
+
+def has_strides(rows: int, columns: int, image: Tensor) -> bool:
+    """Whether the proportions are the image's, or each side is a whole fraction of its, of each direction its own."""
+    sides = zip((rows, columns), image.shape[2:], strict=True)
+    whole = all(n > 0 and abs(n - side / max(1, round(side / n))) <= 1 for n, side in sides)
+    return whole or _has_proportions(rows, columns, image)
+
+
+def as_map(
+    model: nn.Module, output: Tensor, image: Tensor, layout: str, check: Check | None = _has_proportions
+) -> Tensor | None:
+    """The output as (N, C, h, w), or None where it is no such thing in this layout.
 
     Args:
         model: the network.
         output: of one of its layers.
         image: the images.
         layout: as for :func:`to_nchw`.
-        declared: by the caller, so that the proportions do not matter.
+        check: of rows and columns of (N, C, h, w) against the image; None where the caller declared the layout.
     """
     if output.ndim != (3 if layout.endswith("tokens") else 4) or len(output) != len(image):
         return None
     if layout.endswith("tokens"):
         return _grid(model, output, image, int(layout.partition("+")[0]) if "+" in layout else 0)
     result = output.permute(0, 3, 1, 2) if layout == "NHWC" else output
-    return result if declared or _has_proportions(result.shape[2], result.shape[3], image) else None
+    return result if check is None or check(result.shape[2], result.shape[3], image) else None
 
 
 def _grid(model: nn.Module, tokens: Tensor, image: Tensor, before: int) -> Tensor | None:
@@ -167,11 +184,6 @@ def _grid_of(count: int, image: Tensor) -> tuple[int, int]:
     height, width = image.shape[2:]
     columns = round(sqrt(max(count, 0) * width / height))
     return round(columns * height / width), columns
-
-
-def _has_proportions(rows: int, columns: int, image: Tensor) -> bool:
-    height, width = image.shape[2:]
-    return abs(rows * width - columns * height) <= 2 * max(height, width)
 
 
 def _remedy(output: Tensor, image: Tensor) -> str:

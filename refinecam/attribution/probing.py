@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refinecam.attribution.layouts import as_map, fitting_layouts, known_layout, to_nchw
+from refinecam.attribution.layouts import as_map, fitting_layouts, has_strides, known_layout, to_nchw
 from refinecam.core.errors import InputError
 from refinecam.core.running import eagerly, eval_mode
 from refinecam.core.seeding import generator
@@ -55,7 +55,7 @@ def outputs_of(model: nn.Module, image: Tensor, names: Sequence[str]) -> tuple[d
 
         return hook
 
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     handles = [modules[name].register_forward_hook(hook_for(name)) for name in names]
     try:
         noise = generator(0, "stages/probe", 0).standard_normal((PROBES, *image.shape[1:]))
@@ -128,8 +128,9 @@ def _octave(model: nn.Module, layer: str, output: Any, image: Tensor) -> int | N
     if not isinstance(output, Tensor) or len(output) != len(image):
         return None
     known = known_layout(model, layer, output)
-    fitting = [known] if known else fitting_layouts(output, image)
-    result = as_map(model, output, image, fitting[0], declared=bool(known)) if fitting else None
+    result = as_map(model, output, image, known, has_strides) if known else None
+    if result is None and (fitting := fitting_layouts(output, image)):
+        result = as_map(model, output, image, fitting[0])
     cells = 1 if result is None else result.shape[2] * result.shape[3]
     return round(log2(image.shape[2] * image.shape[3] / cells) / 2) if cells > 1 else None
 

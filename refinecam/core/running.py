@@ -41,6 +41,7 @@ def bare(model: nn.Module) -> nn.Module:
 @contextmanager
 def owned(model: nn.Module) -> Iterator[None]:
     """Keep other threads away from a model, whose hooks and modes belong to whoever runs it."""
+    check_model(model)
     with _LOCKS_LOCK:
         lock = _LOCKS.setdefault(bare(model), RLock())
     with lock:
@@ -54,7 +55,6 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     A model in eval mode is not touched. Otherwise ``eval()`` and, from the outermost module inwards, ``train(mode)``
     are called, which may do work: an adapter merges its weights there. Other threads wait.
     """
-    check_model(model)
     with owned(model):
         modes = [(module, module.training) for module in model.modules()]
         if not any(training for _, training in modes):
@@ -122,6 +122,13 @@ def explained_misfit(model: nn.Module, images: Tensor) -> Iterator[None]:
     """
     try:
         yield
+    except TypeError as error:
+        if "forward() missing" not in str(error):
+            raise
+        raise InputError(
+            f"model: its forward takes more than the images ({error}); wrap it in a module whose forward(images) gives "
+            "it the rest"
+        ) from error
     except AssertionError as error:
         if "match model" not in str(error) and "Wrong image" not in str(error):
             raise
@@ -191,6 +198,7 @@ def as_targets(model: nn.Module, images: Tensor, targets: Targets) -> Tensor:
     Raises:
         InputError: if images or targets do not fit.
     """
+    check_model(model)
     check_input(images, None)
     warn_of_bytes(images)
     warn_of_mixing(model, images)

@@ -47,14 +47,17 @@ def identities(images: Tensor, index: Sequence[int] | Tensor | None) -> list[int
     return content_keys(images) if index is None else as_index(index, len(images))
 
 
-def as_index(index: Sequence[int] | np.ndarray | Tensor, count: int) -> list[int]:
-    """The identities of so many images as numbers.
+def as_index(index: Sequence[int | str] | np.ndarray | Tensor, count: int) -> list[int]:
+    """The identities of so many images as numbers; of names, such as file names, a checksum.
 
     Raises:
         InputError: if they are none, or not as many.
     """
     values = index.tolist() if isinstance(index, Tensor | np.ndarray) and index.ndim == 1 else index
     listed = isinstance(values, list | tuple | range) and len(values) == count
-    if not listed or not all(isinstance(value, Integral) and int(value) >= 0 for value in values):
-        raise InputError(f"index: expected a whole number, at least 0, for each of {count} images, got {index!r}")
-    return [int(value) for value in values]
+    known = listed and all(isinstance(v, str) or (isinstance(v, Integral) and int(v) >= 0) for v in values)
+    if not known:
+        raise InputError(
+            f"index: expected a whole number, at least 0, or a name for each of {count} images, got {index!r}"
+        )
+    return [zlib.crc32(value.encode()) if isinstance(value, str) else int(value) for value in values]

@@ -24,12 +24,13 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, StructError, zlib.error, I
 
 def pictures_in(folder: Path, below: bool = True) -> list[Path]:
     """The image files in a folder and below it, sorted; not what systems and programs hide."""
-    visible = (
-        p
-        for p in folder.glob("**/*" if below else "*")
-        if not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
-    return sorted(path for path in visible if path.suffix.lower() in EXTENSIONS and path.is_file())
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [n for n in folders if not n.startswith(".")] if below and real not in seen else []
+        seen.add(real)
+        found += [Path(place) / name for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in EXTENSIONS and path.is_file())
 
 
 def read_rgb(path: str | Path, argument: str, remedy: str) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from refinecam.evaluation.rows import check_finite, feed, key_of, named, scores_
 from refinecam.evaluation.store import Results
 from refinecam.evaluation.tensorboard import HEADLINES
 from refinecam.metrics import SCORES, MapEvaluation, PerImageMean, parse_scores
+from refinecam.metrics.evaluation import Confidence, confidence_of
 from refinecam.models import check_colors
 from refinecam.models.choice import choose_network
 
@@ -56,6 +57,8 @@ class Evaluator(L.LightningModule):
         seed: seed of what scores draw: ROAD's noise, and the order among equal pixels.
         chunk: images that go through the network at once for a score; null for what suits the device.
         figure_images: images shown in the figure.
+        confidence: of the explained class, by ``softmax`` among all classes, or by ``sigmoid`` for a network with
+            several labels.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Evaluator(L.LightningModule):
         figure_images: int = 6,
         network: str | None = None,
         overwrite: bool = False,
+        confidence: Confidence = "softmax",
     ) -> None:
         super().__init__()
         self.methods = parse_methods(methods)
@@ -82,7 +86,7 @@ class Evaluator(L.LightningModule):
         check_counts({"chunk": chunk})
         check_not_negative(seed=seed, figure_images=figure_images)
         self.target, self.only_correct, self.figure_images = target, only_correct, figure_images
-        self.seed, self.chunk, self.overwrite = seed, chunk, overwrite
+        self.seed, self.chunk, self.overwrite, self.confidence = seed, chunk, overwrite, confidence
         self.results = Results(output)
         chosen = choose_network(backbone, checkpoint, network, image_size)
         self.network, self.title, self.image_size = chosen.network, chosen.title, chosen.image_size
@@ -140,7 +144,7 @@ class Evaluator(L.LightningModule):
         targets = batch["label"] if self.target == "label" else predicted
         keep = (predicted == batch["label"]) | (not self.only_correct)
         shown = self._shown(indices, keep)
-        confidence = logits.float().softmax(1).gather(1, targets[:, None]).squeeze(1)
+        confidence = confidence_of(logits, targets, self.confidence)
         controls = {
             name: fast_forward(self.network, images).argmax(1) for name, images in batch.get("controls", {}).items()
         }
@@ -240,6 +244,7 @@ class Evaluator(L.LightningModule):
             "target": self.target,
             "only_correct": self.only_correct,
             "seed": self.seed,
+            **({} if self.confidence == "softmax" else {"confidence": self.confidence}),
             "precision": str(self.trainer.precision),
             "versions": versions(),
         }
@@ -302,6 +307,7 @@ class Evaluator(L.LightningModule):
             seed=self.seed,
             chunk=self.chunk,
             black=data_of(self.trainer).black,
+            confidence=self.confidence,
         )
         return {metric.title: spread(metric.per_image(evaluation), scored) for metric in metrics}
 

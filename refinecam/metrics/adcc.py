@@ -7,11 +7,13 @@ from refinecam.metrics.average_drop import average_drop_of
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.coherency import coherency_of
 from refinecam.metrics.complexity import complexity
-from refinecam.metrics.evaluation import MapEvaluation, Method
+from refinecam.metrics.evaluation import Confidence, MapEvaluation, Method
 from refinecam.metrics.formulas import harmonic_mean
 
 
-def adcc(model: nn.Module, images: Tensor, targets: Targets, maps: Tensor, method: Method) -> Tensor:
+def adcc(
+    model: nn.Module, images: Tensor, targets: Targets, maps: Tensor, method: Method, confidence: Confidence = "softmax"
+) -> Tensor:
     r"""Average Drop, Coherency and Complexity in one (Poppi et al., CVPRW 2021).
 
     .. math::
@@ -26,6 +28,7 @@ def adcc(model: nn.Module, images: Tensor, targets: Targets, maps: Tensor, metho
         targets: explained classes, int64, shape (N,), a list or an array, one for all, or None for the predicted.
         maps: attribution maps of the images, shape (N, 1, H, W), in [0, 1].
         method: what made them; it is asked again, for the masked images.
+        confidence: of the targets, ``"softmax"`` among all classes, or ``"sigmoid"`` for a network with several labels.
 
     Returns:
         Shape (N,), in [0, 1]; higher is better. NaN where the map is constant.
@@ -33,7 +36,7 @@ def adcc(model: nn.Module, images: Tensor, targets: Targets, maps: Tensor, metho
     Raises:
         InputError: if shapes or ranges do not fit.
     """
-    return ADCC().score(MapEvaluation(model, images, targets, maps, method))
+    return ADCC().score(MapEvaluation(model, images, targets, maps, method, confidence=confidence))
 
 
 @register("adcc", needs_method=True)

@@ -8,7 +8,7 @@ from refinecam.core.running import Targets
 from refinecam.metrics.base import register
 from refinecam.metrics.coherency import Masking, Recomputed, check_coherency, coherency_of
 from refinecam.metrics.complexity import complexity
-from refinecam.metrics.evaluation import MapEvaluation, Method
+from refinecam.metrics.evaluation import Confidence, MapEvaluation, Method
 from refinecam.metrics.formulas import harmonic_mean
 from refinecam.metrics.ranking import Ranking
 from refinecam.metrics.road import PERCENTILES, RoadScore
@@ -25,6 +25,7 @@ def arcc(
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
     ranking: Ranking = "exact",
+    confidence: Confidence = "softmax",
 ) -> Tensor:
     r"""ROAD, Coherency and Complexity in one (How to Evaluate and Refine your CAM, ICPR 2026).
 
@@ -45,6 +46,7 @@ def arcc(
         seed: likewise.
         index: likewise.
         ranking: likewise.
+        confidence: of the targets, ``"softmax"`` among all classes, or ``"sigmoid"`` for a network with several labels.
 
     Returns:
         Shape (N,), in [0, 1]; higher is better. NaN where the map is constant.
@@ -52,7 +54,7 @@ def arcc(
     Raises:
         InputError: if shapes or ranges do not fit.
     """
-    evaluation = MapEvaluation(model, images, targets, maps, method, seed=seed, index=index)
+    evaluation = MapEvaluation(model, images, targets, maps, method, seed=seed, index=index, confidence=confidence)
     return ARCC(percentiles, noise, ranking).score(evaluation)
 
 

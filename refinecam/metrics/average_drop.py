@@ -4,11 +4,13 @@ from torch import Tensor, nn
 
 from refinecam.core.running import Targets
 from refinecam.metrics.base import PerImageMean, register
-from refinecam.metrics.evaluation import MapEvaluation, shared
+from refinecam.metrics.evaluation import Confidence, MapEvaluation, shared
 from refinecam.metrics.formulas import relative_drop
 
 
-def average_drop(model: nn.Module, images: Tensor, targets: Targets, maps: Tensor) -> Tensor:
+def average_drop(
+    model: nn.Module, images: Tensor, targets: Targets, maps: Tensor, confidence: Confidence = "softmax"
+) -> Tensor:
     r"""How much confidence is lost when only what the map shows is kept (Chattopadhyay et al., WACV 2018).
 
     .. math:: \mathrm{AverageDrop} = \frac{\max(0,\; y_c(x) - y_c(x \odot M))}{y_c(x)}
@@ -20,6 +22,7 @@ def average_drop(model: nn.Module, images: Tensor, targets: Targets, maps: Tenso
         images: normalized images, shape (N, C, H, W); the product is taken on them, so 0 is the mean color.
         targets: explained classes, int64, shape (N,), a list or an array, one for all, or None for the predicted.
         maps: attribution maps, shape (N, 1, H, W), in [0, 1].
+        confidence: of the targets, ``"softmax"`` among all classes, or ``"sigmoid"`` for a network with several labels.
 
     Returns:
         Shape (N,), in [0, 1]; lower is better.
@@ -27,7 +30,7 @@ def average_drop(model: nn.Module, images: Tensor, targets: Targets, maps: Tenso
     Raises:
         InputError: if shapes or ranges do not fit.
     """
-    return average_drop_of(MapEvaluation(model, images, targets, maps))
+    return average_drop_of(MapEvaluation(model, images, targets, maps, confidence=confidence))
 
 
 @shared

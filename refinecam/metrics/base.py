@@ -2,10 +2,11 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -117,6 +118,26 @@ class PerImageMean(Metric, ABC):
     def compute(self) -> Tensor:
         """Mean over the scored images, float64; NaN if there are none."""
         return self.total / self.scored
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Plot the mean, or other values of this score (torchmetrics' convention).
+
+        Args:
+            val: a mapping of names, such as the methods', to values for a bar each; or what torchmetrics' metrics
+                plot: one value, or several for a curve. None for the metric's own.
+            ax: axes to draw on.
+
+        Returns:
+            Figure, None where ``ax`` was given, and axes.
+        """
+        if not isinstance(val, Mapping):
+            return self._plot(val, ax)
+        figure = None if ax is not None else Figure(layout="constrained")
+        ax = ax if figure is None else figure.subplots()
+        ax.barh([*val], [float(value) for value in val.values()])
+        ax.invert_yaxis()
+        ax.set_xlabel(f"{self.title} ({'higher' if self.higher_is_better else 'lower'} is better)")
+        return figure, ax
 
     def summary(self) -> Summary:
         """Mean, standard deviation and counts over the images of all processes."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property, wraps
-from typing import Any, Concatenate, Literal, ParamSpec
+from typing import Any, Concatenate, Literal, ParamSpec, get_args
 
 import torch
 from torch import Tensor, nn
 
 from refinecam.core.checks import check_logits, check_scale
-from refinecam.core.errors import InputError, check_counts, check_not_negative
+from refinecam.core.errors import InputError, check_choice, check_counts, check_not_negative
 from refinecam.core.memory import chunk_size
 from refinecam.core.running import Method, Targets, as_targets, eval_mode, fast_forward
 from refinecam.core.seeding import as_index, identities
@@ -16,6 +16,15 @@ from refinecam.metrics.formulas import check_form, check_maps, undefined
 from refinecam.metrics.ranking import relevance_ranks
 
 P = ParamSpec("P")
+Confidence = Literal["softmax", "sigmoid"]
+"""Of one class among all, or, of a network with several labels for an image, of each by itself."""
+
+
+def confidence_of(logits: Tensor, targets: Tensor, kind: str = "softmax") -> Tensor:
+    """Probability of the targets, (N,), from logits (N, K)."""
+    logits = logits.float()
+    chances = logits.sigmoid() if kind == "sigmoid" else logits.softmax(1)
+    return chances.gather(1, targets[:, None]).squeeze(1)
 
 
 class MapEvaluation:
@@ -30,11 +39,13 @@ class MapEvaluation:
         method: the method that made them; Coherency asks it again.
         masks: ground truth, shape (N, 1, H, W), 0 and 1, where known.
         index: identity of each image, which seeds what is drawn for it; None takes the images' own values.
-        clean_confidence: softmax probability of the targets, shape (N,), where already known.
+        clean_confidence: probability of the targets, shape (N,), where already known.
         seed: seed of all draws: noise, and the order among equal pixels.
         chunk: images that go through the network at once; bounds the memory and changes no score. None takes what suits
             the device.
         black: a black pixel in normalized units, shape (C, 1, 1), for scores that mask before normalization.
+        confidence: what the targets' probability is: by ``"softmax"`` among all classes, or, of a network with several
+            labels for an image, by ``"sigmoid"`` of its own.
 
     Raises:
         InputError: if shapes or ranges do not fit.
@@ -54,7 +65,9 @@ class MapEvaluation:
         seed: int = 0,
         chunk: int | None = None,
         black: Tensor | None = None,
+        confidence: Confidence = "softmax",
     ) -> None:
+        check_choice(get_args(Confidence), confidence=confidence)
         targets = as_targets(model, images, targets)
         check_maps(maps, images)
         if isinstance(method, type):
@@ -67,7 +80,7 @@ class MapEvaluation:
         self.method, self._masks, self.seed = method, masks, seed
         self.index = None if index is None else as_index(index, len(images))
         self.chunk = chunk_size(images, chunk)
-        self._black = black
+        self._black, self.kind = black, confidence
         self.results: dict[Hashable, Any] = {}
         if clean_confidence is not None:
             self.clean_confidence = clean_confidence
@@ -86,7 +99,7 @@ class MapEvaluation:
 
     @cached_property
     def clean_confidence(self) -> Tensor:
-        """Softmax probability of the targets on the whole images, (N,)."""
+        """Probability of the targets on the whole images, (N,)."""
         return self.confidence(self.images, self.targets)
 
     @cached_property
@@ -96,7 +109,7 @@ class MapEvaluation:
 
     @cached_property
     def masked_confidence(self) -> Tensor:
-        """Softmax probability of the targets on the masked images, (N,)."""
+        """Probability of the targets on the masked images, (N,)."""
         return self.confidence(self.masked_images, self.targets)
 
     def masked_before(self) -> Tensor:
@@ -139,7 +152,7 @@ class MapEvaluation:
         return relevance_ranks(self.maps, self.seed, self.keys)
 
     def confidence(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Softmax probability of the targets, (N,), from bounded chunks of the images."""
+        """Probability of the targets, (N,), from bounded chunks of the images."""
         result = []
         with eval_mode(self.model):
             for part, chosen in zip(images.split(self.chunk), targets.split(self.chunk), strict=True):
@@ -147,8 +160,9 @@ class MapEvaluation:
                 check_logits(logits, chosen)
                 result.append(logits.float())
         together = torch.cat(result)
-        check_scale(together)
-        return together.softmax(1).gather(1, targets[:, None]).squeeze(1)
+        if self.kind == "softmax":
+            check_scale(together)
+        return confidence_of(together, targets, self.kind)
 
 
 def shared(

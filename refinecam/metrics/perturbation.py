@@ -11,7 +11,7 @@ from refinecam.core.errors import InputError, check_choice, check_counts
 from refinecam.core.running import Targets
 from refinecam.imputation import impute
 from refinecam.metrics.base import PerImageMean, register
-from refinecam.metrics.evaluation import MapEvaluation, shared
+from refinecam.metrics.evaluation import Confidence, MapEvaluation, shared
 
 Fill = Literal["mean", "blur", "imputed"]
 BLUR = 11
@@ -27,6 +27,7 @@ def deletion(
     fill: Fill = "mean",
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
+    confidence: Confidence = "softmax",
 ) -> Tensor:
     """Area under the confidence while the most relevant pixels go first (RISE; Petsiuk et al., BMVC 2018).
 
@@ -44,6 +45,7 @@ def deletion(
             form of the holes.
         seed: seed of the order among equal pixels.
         index: identity of each image, shape (N,); None takes the images' own values as identity.
+        confidence: of the targets, ``"softmax"`` among all classes, or ``"sigmoid"`` for a network with several labels.
 
     Returns:
         Shape (N,), in [0, 1]; lower is better.
@@ -51,7 +53,7 @@ def deletion(
     Raises:
         InputError: if shapes or ranges do not fit.
     """
-    evaluation = MapEvaluation(model, images, targets, maps, seed=seed, index=index)
+    evaluation = MapEvaluation(model, images, targets, maps, seed=seed, index=index, confidence=confidence)
     return perturbation_curve(evaluation, "deletion", steps, fill)[1]
 
 
@@ -64,6 +66,7 @@ def insertion(
     fill: Fill = "blur",
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
+    confidence: Confidence = "softmax",
 ) -> Tensor:
     """Area under the confidence while the most relevant pixels come first (RISE; Petsiuk et al., BMVC 2018).
 
@@ -75,7 +78,7 @@ def insertion(
     Raises:
         InputError: if shapes or ranges do not fit.
     """
-    evaluation = MapEvaluation(model, images, targets, maps, seed=seed, index=index)
+    evaluation = MapEvaluation(model, images, targets, maps, seed=seed, index=index, confidence=confidence)
     return perturbation_curve(evaluation, "insertion", steps, fill)[1]
 
 

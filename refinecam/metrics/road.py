@@ -12,7 +12,7 @@ from refinecam.core.running import Targets
 from refinecam.core.seeding import generator, identities
 from refinecam.imputation import impute
 from refinecam.metrics.base import PerImageMean, register
-from refinecam.metrics.evaluation import MapEvaluation, shared
+from refinecam.metrics.evaluation import Confidence, MapEvaluation, shared
 from refinecam.metrics.ranking import (
     Ranking,
     check_percentiles,
@@ -33,6 +33,7 @@ def road(
     seed: int = 0,
     index: Sequence[int] | Tensor | None = None,
     ranking: Ranking = "exact",
+    confidence: Confidence = "softmax",
 ) -> Tensor:
     r"""Remove and debias: does the class survive without the least, and die without the most relevant pixels?
 
@@ -56,6 +57,7 @@ def road(
         index: identity of each image, shape (N,); None takes the images' own values as identity.
         ranking: ``"percentile"`` removes by grad-cam's rule, for comparisons with it: all pixels at or above a
             percentile, however many are equal to it, which leaves little of maps with large plateaus.
+        confidence: of the targets, ``"softmax"`` among all classes, or ``"sigmoid"`` for a network with several labels.
 
     Returns:
         Shape (N,), in [-1, 1]; higher is better. About 0 for a map that knows nothing.
@@ -64,7 +66,7 @@ def road(
         InputError: if shapes or ranges do not fit.
     """
     options = check_road(percentiles, noise, ranking)
-    return road_of(MapEvaluation(model, images, targets, maps, seed=seed, index=index), *options)
+    return road_of(MapEvaluation(model, images, targets, maps, seed=seed, index=index, confidence=confidence), *options)
 
 
 def check_road(

@@ -1,5 +1,6 @@
 """Stages, layers by name, and the layouts of what they put out."""
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -173,3 +174,35 @@ def test_layer_by_its_name_in_a_wrapper_or_as_a_module(backbones, batch):
     expected = RefineCAM(GradCAM(), layers=["layer3", "layer4"])(network, batch, TARGETS)
     torch.testing.assert_close(refined(network, batch, TARGETS), expected)
     torch.testing.assert_close(RefineCAM(GradCAM(), stage=network.layer3)(network, batch, TARGETS), expected)
+
+
+def test_numpy_numbers_and_second_names(tiny_net, images, targets):
+    network = timm.create_model("resnet18", num_classes=6).eval()
+    network.alias = network.layer2
+    expected = LayerCAM("layer2")(network, images, targets)
+    torch.testing.assert_close(LayerCAM("alias")(network, images, targets), expected)
+    torch.testing.assert_close(LayerCAM(np.int64(1))(network, images, targets), expected)
+    assert repr(LayerCAM(np.int64(1))) == repr(LayerCAM(1))
+    refined = RefineCAM(LayerCAM(), stage=np.int64(-2))(network, images, targets)
+    torch.testing.assert_close(refined, RefineCAM(LayerCAM(), stage=-2)(network, images, targets))
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"), [("selecsls42b", 4), ("coat_tiny", 4), ("crossvit_tiny_240", 4), ("hrnet_w18_small", 4)]
+)
+def test_stages_that_timm_lists_but_that_are_no_maps(name, layers):
+    """Lists of tensors, containers that do not run, and modules that do not exist: the network is probed instead."""
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=6).eval()
+    found = stages(network)
+    assert len(found) == layers
+    size = network.pretrained_cfg["input_size"][1:]
+    assert RefineCAM(LayerCAM())(network, torch.randn(1, 3, *size), torch.tensor([1])).shape == (1, 1, *size)
+
+
+def test_tokens_are_no_grid_of_heads():
+    """A norm inside of attention puts out (N, heads, tokens, channels), which is no map."""
+    network = timm.create_model("mvitv2_tiny", num_classes=6).eval()
+    assert not any("norm_v" in stage.layer for stage in stages(network))
+    with pytest.raises(ValueError, match="no map in layout"):
+        GradCAM("stages.2.blocks.0.attn.norm_v")(network, torch.randn(1, 3, 224, 224), torch.tensor([1]))

@@ -271,7 +271,7 @@ def test_other_bad_input(tiny_net, images, targets):
         road(tiny_net, images, targets[:3], maps)
     with pytest.raises(ValueError, match="targets: class 6 is not one of the model's 6 classes"):
         road(tiny_net, images, targets + 1, maps)
-    with pytest.raises(ValueError, match="index: expected a whole number, at least 0, for each of 5 images"):
+    with pytest.raises(ValueError, match="index: expected a whole number, at least 0, or a name for each of 5"):
         road(tiny_net, images, targets, maps, index=[1, 2])
     with pytest.raises(ValueError, match="seed: expected a whole number, at least 0, got -1"):
         road(tiny_net, images, targets, maps, seed=-1)
