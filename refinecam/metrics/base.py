@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from refinecam.core.calls import parse_calls
 from refinecam.core.errors import InputError
+from refinecam.core.precision import wide
 from refinecam.metrics.evaluation import MapEvaluation
 
 
@@ -104,12 +105,21 @@ class PerImageMean(Metric, ABC):
                 f"evaluation: {type(self).__name__} scores one MapEvaluation(model, images, targets, maps, method), "
                 f"got {type(evaluation).__name__}; tensors go to the function {self.name}"
             )
-        scores = (evaluation if isinstance(evaluation, Tensor) else self.per_image(evaluation)).double()
+        scores = evaluation if isinstance(evaluation, Tensor) else self.per_image(evaluation)
+        scores = wide(scores).to(self.total.device)
         defined = scores[scores.isfinite()]
         self.total += defined.sum()
         self.squares += (defined**2).sum()
         self.scored += len(defined)
         self.undefined += len(scores) - len(defined)
+
+    def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = "") -> Any:
+        """Stay where float64 is if the device has none."""
+        try:
+            fn(torch.zeros((), dtype=torch.float64))
+        except TypeError:
+            return self
+        return super()._apply(fn, exclude_state)
 
     def skip(self, count: int) -> None:
         """Count images that were not explained."""

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from refinecam.core.precision import narrow, wide
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.evaluation import MapEvaluation
 from refinecam.metrics.formulas import check_maps
@@ -26,7 +27,7 @@ def complexity(maps: Tensor) -> Tensor:
     tensor([1.])
     """
     check_maps(maps)
-    return maps.double().mean((1, 2, 3)).float()  # sums in half precision are off by more than a thousandth
+    return narrow(wide(maps).mean((1, 2, 3)), maps)  # sums in half precision are off by more than a thousandth
 
 
 @register("complexity")

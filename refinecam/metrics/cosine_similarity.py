@@ -1,8 +1,8 @@
 """Cosine to the ground truth."""
 
-import torch
 from torch import Tensor
 
+from refinecam.core.precision import narrow, wide
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.evaluation import MapEvaluation
 from refinecam.metrics.formulas import check_masks
@@ -28,8 +28,8 @@ def cosine_similarity(maps: Tensor, masks: Tensor) -> Tensor:
     tensor([0.5000])
     """
     check_masks(maps, masks)
-    a, b = maps.flatten(1).double(), masks.flatten(1).double()
-    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).to(torch.float32)
+    a, b = wide(maps.flatten(1)), wide(masks.flatten(1))
+    return narrow((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)), maps)
 
 
 @register("cosine_similarity", needs_masks=True)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from refinecam.core.checks import check_tensor
 from refinecam.core.errors import InputError
+from refinecam.core.precision import narrow, wide
 
 ROUNDING = 1e-6
 """By how much a map that was resized may leave [0, 1]."""
@@ -78,13 +79,12 @@ def pearson(a: Tensor, b: Tensor) -> Tensor:
 
     A method that finds nothing in the masked image gives a map without information about the first one.
     """
-    a, b = a.flatten(1).double(), b.flatten(1).double()
+    device, a, b = a, wide(a.flatten(1)), wide(b.flatten(1))
     flat_a, flat_b = a.amin(1) == a.amax(1), b.amin(1) == b.amax(1)
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     norms = a.norm(dim=1) * b.norm(dim=1)
     correlation = ((a * b).sum(1) / norms).clamp(-1, 1)
-    correlation = correlation.masked_fill(flat_b, 0).masked_fill(flat_a, torch.nan)
-    return correlation.float()
+    return narrow(correlation.masked_fill(flat_b, 0).masked_fill(flat_a, torch.nan), device)
 
 
 def harmonic_mean(*terms: Tensor) -> Tensor:

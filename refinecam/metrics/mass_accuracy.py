@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from refinecam.core.precision import narrow, wide
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.evaluation import MapEvaluation
 from refinecam.metrics.formulas import check_masks
@@ -27,9 +28,9 @@ def mass_accuracy(maps: Tensor, masks: Tensor) -> Tensor:
     tensor([0.5000])
     """
     check_masks(maps, masks)
-    values, truth = maps.flatten(1).double(), masks.flatten(1).double()
+    values, truth = wide(maps.flatten(1)), wide(masks.flatten(1))
     share = (values * truth).sum(1) / values.sum(1)
-    return share.masked_fill(truth.sum(1) == 0, float("nan")).float()
+    return narrow(share.masked_fill(truth.sum(1) == 0, float("nan")), maps)
 
 
 @register("mass_accuracy", needs_masks=True)

@@ -123,8 +123,8 @@ def _curve(evaluation: MapEvaluation, kind: str, steps: int, fill: str) -> Tenso
     if fill == "blur" and min(images.shape[2:]) <= BLUR // 2:
         raise InputError(f"fill: a blur needs images larger than {BLUR // 2} px, got {tuple(images.shape[2:])}")
     total = images.shape[2] * images.shape[3]
-    shares = torch.arange(steps + 1, device=images.device, dtype=torch.float64) / steps
-    counts = (shares * total).round()[:, None, None, None]
+    shares = torch.arange(steps + 1, dtype=torch.float64) / steps
+    counts = (shares * total).round().long().to(images.device)[:, None, None, None]
     curves = []
     for i, image in enumerate(images.split(1)):
         moved = ranks[i] >= total - counts

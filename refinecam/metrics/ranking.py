@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from refinecam.core.errors import InputError
+from refinecam.core.precision import wide
 from refinecam.core.seeding import generator
 
 TIE = 1e-5
@@ -85,12 +86,12 @@ def missing_by_percentile(maps: Tensor, percentiles: Sequence[float]) -> Tensor:
     Returns:
         bool, shape (N, 2 * P, 1, H, W), as from :func:`missing_pixels`.
     """
-    levels = 1 - torch.tensor(percentiles, dtype=torch.float64, device=maps.device) / 100
+    levels = 1 - torch.tensor(percentiles, dtype=torch.float64) / 100
     missing = []
     for values in (1 - maps, maps):
-        exact = values.double()
-        thresholds = exact.flatten(1).quantile(levels, dim=1)
-        missing += [exact >= threshold[:, None, None, None] for threshold in thresholds]
+        exact = wide(values)
+        thresholds = exact.flatten(1).quantile(levels.to(exact.device), dim=1)
+        missing += [(exact >= threshold[:, None, None, None]).to(maps.device) for threshold in thresholds]
     return torch.stack(missing, 1)
 
 

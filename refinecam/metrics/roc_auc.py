@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from refinecam.core.precision import narrow, wide
 from refinecam.metrics.base import PerImageMean, register
 from refinecam.metrics.evaluation import MapEvaluation
 from refinecam.metrics.formulas import check_masks
@@ -30,14 +31,14 @@ def roc_auc(maps: Tensor, masks: Tensor) -> Tensor:
     """
     check_masks(maps, masks)
     values, order = maps.flatten(1).sort(1)
-    truth, level = masks.flatten(1).gather(1, order).double(), plateaus(values)
+    truth, level = wide(masks.flatten(1).gather(1, order)), plateaus(values)
     # The mean rank of all equal pixels, from 1.
     below, through = (torch.searchsorted(level, level, right=right) for right in (False, True))
-    ranks = (below + through + 1).double() / 2
+    ranks = wide(below + through + 1) / 2
     positives = truth.sum(1)
     pairs = positives * (truth.shape[1] - positives)
     area = ((ranks * truth).sum(1) - positives * (positives + 1) / 2) / pairs
-    return area.masked_fill(~values.isfinite().all(1), torch.nan).float()
+    return narrow(area, maps).masked_fill(~values.isfinite().all(1), torch.nan)
 
 
 @register("roc_auc", needs_masks=True)
