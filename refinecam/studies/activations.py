@@ -1,6 +1,6 @@
 """Whether a CAM should weigh signed, rectified or centered activations, where no ReLU makes them positive."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from refinecam.studies.tables import described, groups, images_by_methods, parts
 CAMS = ("GradCAM++", "LayerCAM")
 KINDS = ("signed", "rectified", "centered")
 SCORES = ("arcc", "cosine_similarity", "mass_accuracy")
+PLACES = ("shallowest", "deepest", "refined")
 
 
 def _cam(cam: str, kind: str) -> str:
@@ -34,27 +35,20 @@ def find(rows: pd.DataFrame) -> Findings:
         for score in (score for score in SCORES if score in own and own[score].notna().any()):
             whole = own.assign(**{score: own[score].fillna(0)})
             for cam in CAMS:
-                values = {}
+                maps: dict[str, np.ndarray] = {}
                 for kind in KINDS:
                     name = _cam(cam, kind)
                     titles = [f"{name}, stage 0", f"{name}, stage -1", f"RefineCAM({name}), stage 0, product"]
-                    columns = images_by_methods(whole, score, titles).T
-                    values[kind] = columns[-1]
+                    columns = images_by_methods(whole, score, titles)
+                    if not np.isfinite(columns).any():
+                        continue
+                    maps[kind] = columns
                     empty = own[own["title"].isin(titles) & own["arcc"].isna()].groupby("title").size()
-                    for title, column in zip(titles, columns, strict=True):
-                        place = title.removeprefix(f"{name}, ") if title.startswith(name) else "refined"
-                        named = {"data": data, "network": network, "score": score, "map": f"{cam}, {place}"}
+                    for title, shown, column in zip(titles, PLACES, columns.T, strict=True):
+                        named = {"data": data, "network": network, "score": score, "map": f"{cam}, {shown}"}
                         row = described(column, **named, activations=kind)
                         table.append({**row, "empty": int(empty.get(title, 0))})
-                for kind in (kind for kind in KINDS[1:] if np.isfinite(values[kind] - values[KINDS[0]]).any()):
-                    claims.append(
-                        Claim(
-                            f"{kind} activations give a refined {cam} with a higher {score}",
-                            f"refined {cam}, {kind} minus signed; a map that is 0 everywhere counts as 0",
-                            f"{data}, {network}",
-                            mean_interval(values[kind] - values[KINDS[0]]),
-                        )
-                    )
+                claims += _claims(cam, score, f"{data}, {network}", maps)
     together = pd.DataFrame(table)
     figures = {
         f"activations-{data}-{network}-{score}": bars(
@@ -63,6 +57,24 @@ def find(rows: pd.DataFrame) -> Findings:
         for (data, network, score), own in parts(together, "data", "network", "score")
     }
     return Findings({"activations": together}, figures, claims)
+
+
+def _claims(cam: str, score: str, where: str, maps: Mapping[str, np.ndarray]) -> list[Claim]:
+    """What each other kind gains, of one CAM's maps at both ends and refined."""
+    claims = []
+    for kind in KINDS[1:] if KINDS[0] in maps else ():
+        if kind not in maps:
+            continue
+        for against, place in (("signed, refined as well", 2), ("signed, at the deepest stage", 1)):
+            claims.append(
+                Claim(
+                    f"{kind} activations give a refined {cam} with a higher {score} than {against}",
+                    f"refined {cam}, {kind}, minus {against}; a map that is 0 everywhere counts as 0",
+                    where,
+                    mean_interval(maps[kind][:, 2] - maps[KINDS[0]][:, place]),
+                )
+            )
+    return claims
 
 
 STUDY = Study("activations", "Which activations should a CAM weigh, where no ReLU makes them positive?", needs, find)

@@ -134,13 +134,21 @@ def test_activations():
         return {"arcc": np.nan if empty else 0.6 if "rectified" in method else 0.5, "mass_accuracy": 0.3}
 
     found = study.find(rows_of(make, keys))
-    assert verdicts(found.claims, "rectified activations give a refined LayerCAM with a higher arcc") == ["held"]
-    (claim,) = [c for c in found.claims if c.text == "centered activations give a refined LayerCAM with a higher arcc"]
+    assert verdicts(found.claims, "rectified activations give a refined LayerCAM with a higher arcc") == ["held"] * 2
+    (claim,) = [
+        c
+        for c in found.claims
+        if "centered activations give a refined LayerCAM with a higher arcc than signed, refined" in c.text
+    ]
     assert claim.estimate.value == pytest.approx(0.5 * 10 / IMAGES)  # its rival is empty on ten images
     table = found.tables["activations"].set_index(["score", "map", "activations"])
     assert table.loc[("arcc", "GradCAM++, refined", "signed"), "empty"] == 10
-    assert table.loc[("arcc", "GradCAM++, stage 0", "signed"), "empty"] == 0
+    assert table.loc[("arcc", "GradCAM++, shallowest", "signed"), "empty"] == 0
     assert (table["images"] == IMAGES).all()
+    signed = [key for key in keys if "activations" not in key[0]]
+    found = study.find(rows_of(make, signed))
+    assert not found.claims
+    assert set(found.tables["activations"]["activations"]) == {"signed"}
 
 
 def test_sensitivity():
