@@ -12,6 +12,8 @@ from refinecam.studies.statistics import CORRELATIONS, Interval, bootstrap
 from refinecam.studies.tables import FUNNYBIRDS, LABEL_FREE, groups, images_by_methods, oriented
 
 TRUTHS = {"shapes": "cosine_similarity", "birds": FUNNYBIRDS}
+FEWEST = 5
+"""Methods without which a correlation over methods says little."""
 CANDIDATE = "arcc"
 RESAMPLES = 500
 Correlation = Callable[[np.ndarray, np.ndarray], float]
@@ -34,6 +36,8 @@ def find(rows: pd.DataFrame) -> Findings:
         if data not in TRUTHS:
             continue
         titles = list(own["title"].unique())
+        if len(titles) < FEWEST:
+            continue
         truth = images_by_methods(own, TRUTHS[data], titles)
         scores = {score: oriented(images_by_methods(own, score, titles), score) for score in LABEL_FREE}
         for kind, correlate in CORRELATIONS.items():

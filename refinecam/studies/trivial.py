@@ -23,16 +23,16 @@ def needs(presets: Sequence[str]) -> Needs:
 
 def find(rows: pd.DataFrame) -> Findings:
     """Every label-free score of every map, and whether a trivial one beats the mean of the real ones."""
-    cams = rows[rows["method"].isin(CAMS) & rows["stage"].isin(("0", "-1"))]
-    ends = {
-        f"CAMs at the {end} stage": list(cams.loc[cams["stage"] == stage, "title"].unique())
-        for end, stage in (("shallowest", "0"), ("deepest", "-1"))
-    }
-    real = [title for titles in ends.values() for title in titles]
-    there = set(rows["title"])
-    trivial = [name for name in TRIVIAL if name in there]
     table, claims = [], []
     for data, network, own in groups(rows):
+        cams = own[own["method"].isin(CAMS) & own["stage"].isin(("0", "-1"))]
+        ends = {
+            f"CAMs at the {end} stage": list(cams.loc[cams["stage"] == stage, "title"].unique())
+            for end, stage in (("shallowest", "0"), ("deepest", "-1"))
+        }
+        real = [title for titles in ends.values() for title in titles]
+        there = set(own["title"])
+        trivial = [name for name in TRIVIAL if name in there]
         for score in LABEL_FREE:
             values = images_by_methods(own, score, [*real, *trivial])
             for title, column in zip([*real, *trivial], values.T, strict=True):

@@ -200,6 +200,21 @@ def test_images_without_a_map_are_missing_values():
 
 
 @pytest.mark.parametrize("study", [study for study in STUDIES.values() if study.name != "qualitative"])
+def test_a_network_with_fewer_methods_than_another(study):
+    """Each network's findings are of its own methods, whichever were evaluated for others."""
+    keys = [(cam, stage, "") for cam in CAMS for stage in ("0", "-1")]
+    keys += [*((name, "", "") for name in (*TRIVIAL, *PIXEL))]
+    keys += [(f"RefineCAM({cam})", "0", aggregator) for cam in CAMS for aggregator in AGGREGATORS]
+    whole = rows_of(lambda *_: {}, keys)
+    few = rows_of(lambda *_: {}, [("LayerCAM", "0", ""), ("LayerCAM", "-1", "")]).assign(network="few")
+    together = study.find(pd.concat([whole, few], ignore_index=True))
+    alone = study.find(whole)
+    of_whole = [claim for claim in together.claims if claim.where == "shapes, n"]
+    assert [str(c) for c in of_whole] == [str(c) for c in alone.claims]
+    assert all(claim.verdict == "undecided" for claim in together.claims if claim.where != "shapes, n")
+
+
+@pytest.mark.parametrize("study", [study for study in STUDIES.values() if study.name != "qualitative"])
 @pytest.mark.parametrize("kept", ["RandomCAM", "LayerCAM, stage 0", "RefineCAM(LayerCAM), stage 0, product"])
 def test_what_is_not_evaluated_is_left_out(study, kept):
     keys = [("RandomCAM", "", ""), ("LayerCAM", "0", ""), ("RefineCAM(LayerCAM)", "0", "product")]
