@@ -1,23 +1,29 @@
 """Running a network with its batch norms folded into the convolutions before them: fewer passes over memory."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
+
+from refinecam.core.memory import ran_out
 
 FEWEST = 8
 """Images from which on it pays: the weights are folded anew in every pass."""
-LIBRARIES = ("timm", "torchvision")
-"""Whose networks are traced: what is traced may not depend on more than modules and weights."""
+LIBRARIES = ("torch", "timm", "torchvision")
+"""Whose modules are known to depend on nothing but their parameters, buffers, parts and plain values."""
+PLAIN = (bool, int, float, str, type(None))
+PRECISE = (torch.float32, torch.float64)
 TOLERANCE = 1e-4
 """Of the largest logit, by which the first images' logits may differ."""
 
 
 class _Known(NamedTuple):
-    modules: tuple[int, ...]
+    modules: list[ReferenceType[nn.Module]]
+    state: list[Any]
     network: nn.Module | None
 
 
@@ -27,42 +33,57 @@ _known: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
 def folded(model: nn.Module, images: Tensor) -> nn.Module:
     """A network with the same logits up to rounding that runs faster without gradients, or the model itself.
 
-    It reads the model's own weights in every pass, so it follows them, and it keeps none. It is traced once for each
-    model, and again when modules were replaced or changed their mode. Networks of other libraries than timm and
-    torchvision, with hooks, in lower precision or without a batch norm after a convolution stay as they are.
+    It is a copy of the model's modules around the model's own weights, which it folds in every pass, so it follows them
+    and keeps none. It is made once, and again when anything else of the model has changed. Networks with hooks, with
+    modules of other libraries than PyTorch, timm and torchvision, in lower precision, or without a batch norm after a
+    convolution stay as they are.
 
     Args:
         model: classifier, in eval mode.
         images: that go through it next; of the first ones both networks' logits are compared.
     """
-    if len(images) < FEWEST or type(model).__module__.partition(".")[0] not in LIBRARIES or _has_any_global_hook():
+    if len(images) < FEWEST or _has_any_global_hook() or torch.is_autocast_enabled(images.device.type):
         return model
-    modules = []
-    for module in model.modules():
-        if module.training or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+    modules = list(model.modules())
+    state: list[Any] = []
+    for module in modules:
+        if not _is_plain(module):
             return model
-        modules.append(id(module))
+        values = vars(module)
+        state += [(k, v) for k, v in values.items() if isinstance(v, PLAIN)]
+        tensors = [*module._parameters.values(), *module._buffers.values()]
+        state += [(id(t), t.dtype, t.device) for t in tensors if t is not None]
     known = _known.get(model)
-    if known is None or known.modules != tuple(modules):
-        known = _known[model] = _Known(tuple(modules), _checked(model, images[:2]))
+    same = known is not None and len(known.modules) == len(modules) and known.state == state
+    if known is None or not same or any(a() is not b for a, b in zip(known.modules, modules, strict=True)):
+        known = _known[model] = _Known([ref(m) for m in modules], state, _checked(model, images[:2]))
     return known.network or model
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a copy of the module does what the module does, as long as its state is the same."""
+    hooks = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    if module.training or hooks or type(module).__module__.partition(".")[0] not in LIBRARIES:
+        return False
+    for name, value in vars(module).items():
+        held = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else (value,)
+        if name not in ("_parameters", "_buffers", "_modules") and any(isinstance(each, Tensor) for each in held):
+            return False  # kept from an earlier pass
+    return all(t is None or not t.is_floating_point() or t.dtype in PRECISE for t in module._parameters.values())
 
 
 def _checked(model: nn.Module, images: Tensor) -> nn.Module | None:
     try:
-        network = _fold(model)
+        network = _fold(model, images)
         if network is None:
             return None
         expected, found = model(images), network(images)
         close = (found - expected).abs().amax() <= TOLERANCE * expected.abs().amax()
         return network if close else None
-    except Exception:  # whatever cannot be traced runs as it is
+    except Exception as error:  # what cannot be copied or folded runs as it is
+        if ran_out(error):
+            raise
         return None
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.Conv2d | nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Convolution(nn.Module):
@@ -74,54 +95,57 @@ class _Convolution(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         convolution, norm = self.convolution, self.norm
-        assert norm.running_mean is not None  # see _is_plain
+        assert norm.running_mean is not None  # see _pairs
         assert norm.running_var is not None
         scale = (norm.running_var + norm.eps).rsqrt()
         scale = scale if norm.weight is None else scale * norm.weight
         shift = -norm.running_mean * scale
         shift = shift if norm.bias is None else shift + norm.bias
         shift = shift if convolution.bias is None else shift + convolution.bias * scale
-        result = convolution._conv_forward(images, convolution.weight * scale[:, None, None, None], shift)
-        for name in ("drop", "act"):  # what timm's norms do afterwards
-            result = getattr(norm, name)(result) if hasattr(norm, name) else result
-        return result
+        return convolution._conv_forward(images, convolution.weight * scale[:, None, None, None], shift)
 
 
-def _fold(model: nn.Module) -> nn.Module | None:
-    """The traced network with its pairs folded; None if there is none."""
+def _fold(model: nn.Module, images: Tensor) -> nn.Module | None:
+    """A copy around the same weights with its pairs folded; None if there is none."""
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return None
-    graph = _Tracer().trace(model)
-    network = fx.GraphModule(model, graph)
-    pairs = list(_pairs(model, graph))
-    for number, (before, after) in enumerate(pairs):
-        name = f"folded_{number}"
-        convolution, norm = (model.get_submodule(str(node.target)) for node in (before, after))
-        network.add_submodule(name, _Convolution(convolution, norm))  # type: ignore[arg-type]
-        before.target = name
-        after.replace_all_uses_with(before)
-        graph.erase_node(after)
-    network.recompile()
-    return network if pairs else None
+    shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    network = copy.deepcopy(model, shared)
+    pairs = list(_pairs(network, images))
+    for before, after in pairs:
+        convolution, norm = network.get_submodule(before), network.get_submodule(after)
+        network.set_submodule(before, _Convolution(convolution, norm))  # type: ignore[arg-type]
+        # What timm's norms do afterwards.
+        rest = [getattr(norm, name) for name in ("drop", "act") if isinstance(norm, nn.Module) and hasattr(norm, name)]
+        network.set_submodule(after, nn.Sequential(*rest))
+    return network.eval() if pairs else None
 
 
-def _pairs(model: nn.Module, graph: fx.Graph) -> Iterator[tuple[fx.Node, fx.Node]]:
-    """Each convolution whose result a batch norm alone reads, with that norm."""
-    calls: dict[Any, list[fx.Node]] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            calls.setdefault(node.target, []).append(node)
-    for node in list(graph.nodes):
-        before = node.args[0] if node.op == "call_module" and node.args else None
-        if not (isinstance(before, fx.Node) and before.op == "call_module" and len(before.users) == 1):
-            continue
-        convolution, norm = (model.get_submodule(str(each.target)) for each in (before, node))
-        once = len(calls[before.target]) == len(calls[node.target]) == 1
-        if once and _is_plain(convolution, norm):
-            yield before, node
+def _pairs(network: nn.Module, images: Tensor) -> Iterator[tuple[str, str]]:
+    """Names of each convolution that runs once, and of the batch norm that runs on what it puts out."""
+    outputs: dict[int, tuple[str, Tensor]] = {}
+    inputs: dict[str, list[Tensor]] = {}
+    runs: dict[str, int] = {}
 
+    def hook_for(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            runs[name] = runs.get(name, 0) + 1
+            if type(module) is nn.Conv2d:
+                outputs[id(output)] = name, output  # held, so that no other tensor gets its id
+            else:
+                inputs.setdefault(name, []).append(args[0])
 
-def _is_plain(convolution: nn.Module, norm: nn.Module) -> bool:
-    usual = type(norm) is nn.BatchNorm2d or type(norm).__name__ == "BatchNormAct2d"
-    precise = type(convolution) is nn.Conv2d and convolution.weight.dtype in (torch.float32, torch.float64)
-    return precise and usual and norm.running_var is not None
+        return hook
+
+    handles = []
+    for name, module in network.named_modules():
+        norm = isinstance(module, nn.BatchNorm2d) and type(module).__name__ in ("BatchNorm2d", "BatchNormAct2d")
+        if type(module) is nn.Conv2d or (norm and module.running_var is not None):
+            handles.append(module.register_forward_hook(hook_for(name)))
+    network(images)
+    for handle in handles:
+        handle.remove()
+    for name, given in inputs.items():
+        before, output = outputs.get(id(given[0]), ("", None))
+        if before and given[0] is output and runs[before] == runs[name] == 1:
+            yield before, name

@@ -2,13 +2,15 @@
 
 import copy
 import gc
+import pickle
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import timm
 import torch
 import torchvision
-from torch import fx, nn
+from torch import nn
 
 from refinecam.attribution import LayerCAM, RefineCAM
 from refinecam.core import folding, running
@@ -17,6 +19,17 @@ from refinecam.core.running import fast_forward
 from refinecam.metrics.functional import arcc, road
 
 TIMM = ("resnet18", "tf_efficientnet_lite0", "mobilenetv3_small_050", "regnetx_002", "densenet121", "mobilenetv2_050")
+
+
+class Divided(nn.Linear):
+    """What it does depends on more than its state."""
+
+    def __init__(self, linear):
+        super().__init__(linear.in_features, linear.out_features)
+        self.by = [2.0]
+
+    def forward(self, x):
+        return super().forward(x) / self.by[0]
 
 
 def with_statistics(network):
@@ -53,20 +66,20 @@ def assert_same(network, images):
 @pytest.mark.parametrize("name", TIMM)
 def test_same_logits(name, images):
     network = with_statistics(timm.create_model(name, num_classes=5))
-    assert isinstance(folded(network, images), fx.GraphModule)
+    assert folded(network, images) is not network
     assert_same(network, images)
 
 
 def test_same_logits_of_torchvision(images):
     network = with_statistics(torchvision.models.resnet18(num_classes=5))
-    assert isinstance(folded(network, images), fx.GraphModule)
+    assert folded(network, images) is not network
     assert_same(network, images)
 
 
 def test_norms_are_gone(network, images):
-    called = [str(node.target) for node in folded(network, images).graph.nodes if node.op == "call_module"]
-    assert sum(name.startswith("folded_") for name in called) == 20
-    assert not any(isinstance(network.get_submodule(name), nn.BatchNorm2d) for name in called if "folded" not in name)
+    kinds = [type(module).__name__ for name, module in folded(network, images).named_modules() if "norm" not in name]
+    assert kinds.count("_Convolution") == 20
+    assert "BatchNorm2d" not in kinds
 
 
 def test_follows_the_weights(network, images):
@@ -78,6 +91,10 @@ def test_follows_the_weights(network, images):
         lambda: setattr(network, "fc", nn.Linear(512, 7)),
         lambda: setattr(network.layer2[0], "conv1", nn.Conv2d(64, 128, 3, 2, 1)),
         lambda: setattr(network, "conv1", nn.Conv2d(3, 64, 3, 2, 1, bias=False)),
+        lambda: setattr(network, "act1", nn.GELU()),
+        lambda: setattr(network.layer1[0].bn1, "eps", 0.5),
+        lambda: timm.utils.freeze(network, ["bn1", "layer1"]) or network.layer2[0].bn1.bias.data.add_(1),
+        lambda: network.load_state_dict({k: v * 0.8 for k, v in network.state_dict().items()}),
     ):
         before = plain(network, images)
         change()
@@ -85,16 +102,29 @@ def test_follows_the_weights(network, images):
         assert_same(network, images)
 
 
-@pytest.mark.parametrize("why", ["few images", "training", "hook", "own network", "half", "no norm", "patched"])
-def test_what_is_not_folded(why, network, images, tiny_net):
+def test_follows_the_type(network, images):
+    """Also decides anew: what comes first does not count for later."""
+    with torch.autocast("cpu", torch.bfloat16):
+        assert folded(network, images) is network
+    assert folded(network, images) is not network
+    assert_same(network.double(), images.double())
+    network.bfloat16()
+    assert folded(network, images.bfloat16()) is network
+    assert_same(network.float(), images)
+
+
+@pytest.mark.parametrize("why", ["few images", "training", "hook", "own part", "half", "no norm", "patched", "kept"])
+def test_what_is_not_folded(why, network, images):
     if why == "few images":
         images = images[: FEWEST - 1]
     elif why == "training":
         network.layer1[0].bn1.train()
     elif why == "hook":
         network.layer1.register_forward_hook(lambda *args: None)
-    elif why == "own network":
-        network = tiny_net.eval()
+    elif why == "own part":
+        network.fc = Divided(network.fc)
+    elif why == "kept":
+        network.layer1.last = {"cpu": torch.zeros(1)}
     elif why == "half":
         network, images = network.bfloat16(), images.bfloat16()
     elif why == "no norm":
@@ -105,27 +135,41 @@ def test_what_is_not_folded(why, network, images, tiny_net):
 
 
 def test_what_cannot_be_traced_runs_as_it_is(network, images, monkeypatch):
-    monkeypatch.setattr(folding, "_fold", lambda model: 1 / 0)
+    monkeypatch.setattr(folding, "_fold", lambda model, images: 1 / 0)
     assert folded(network, images) is network
     wrong = copy.deepcopy(network)
     wrong.fc.weight.data.neg_()
-    monkeypatch.setattr(folding, "_fold", lambda model: wrong)  # other logits than the network's
+    monkeypatch.setattr(folding, "_fold", lambda model, images: wrong)  # other logits than the network's
     other = copy.deepcopy(network)
     assert folded(other, images) is other
 
 
-def test_no_trace_is_left(images):
-    network = with_statistics(timm.create_model("resnet18", num_classes=5))
+@pytest.mark.parametrize("name", ["resnet18", "levit_128s", "tf_efficientnet_lite0", "convnext_atto"])
+def test_no_trace_is_left(name):
+    network, images = with_statistics(timm.create_model(name, num_classes=5)), torch.randn(FEWEST, 3, 224, 224)
     keys, modules = list(network.state_dict()), list(network.modules())
-    attributes = [set(vars(module)) for module in modules]
+    plain(network, images)
+    attributes = [{k: v for k, v in vars(module).items() if not k.startswith("_")} for module in modules]
     fast_forward(network, images)
     assert list(network.state_dict()) == keys
     assert list(network.modules()) == modules
-    assert [set(vars(module)) for module in modules] == attributes
+    assert [{k: v for k, v in vars(m).items() if not k.startswith("_")} for m in modules] == attributes
+    pickle.dumps(network)
     watched = weakref.ref(network)
-    del network, modules
+    del network, modules, attributes
     gc.collect()
     assert watched() is None
+
+
+def test_threads_with_a_network_each(images):
+    networks = [with_statistics(timm.create_model("resnet18", num_classes=5)) for _ in range(3)]
+    expected = [plain(network, images) for network in networks]
+    with ThreadPoolExecutor(6) as pool:
+        found = [pool.submit(fast_forward, network, images) for network in networks]
+        beside = [pool.submit(plain, network, images) for network in networks]
+    for result, own, values in zip(found, beside, expected, strict=True):
+        torch.testing.assert_close(result.result(), values, rtol=1e-4, atol=1e-3)
+        assert torch.equal(own.result(), values)
 
 
 def test_scores_are_those_of_the_network_itself(network, images, monkeypatch):
