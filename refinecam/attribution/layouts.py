@@ -17,7 +17,7 @@ CHANNELS_FIRST = (
     *(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, LayerNorm2d, TorchvisionNorm),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Upsample, nn.PixelShuffle),
 )
-CHANNELS_LAST = (nn.LayerNorm, nn.Linear, Mlp, GlobalResponseNormMlp)  # 2d norms are LayerNorms too: first comes first
+MLPS = (Mlp, GlobalResponseNormMlp)
 WIDTHS = ("out_channels", "num_features", "num_channels", "out_features", "normalized_shape")
 """Attributes of layers that say how many channels they put out."""
 Layout = str | Mapping[str, str]
@@ -44,11 +44,10 @@ def check_layout(layout: Layout | None) -> None:
 def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout: Layout | None = None) -> Tensor:
     """Bring a layer's output to (N, C, h, w), in float32 where it has less precision.
 
-    The layout is what the caller declares. Otherwise the type of the layer says it, or the widths of its parts, or
-    those of the model's. Where they do not, it is the model's usual one, as timm's say in ``output_fmt`` and
-    ``num_prefix_tokens``, or, where the output in that one has not the image's proportions, the only one in which it
-    has. A network whose strides differ by direction puts out maps of other proportions; what is declared or known
-    otherwise is not doubted for them.
+    The layout is what the caller declares. Otherwise the type of the layer says it, or the only layout in which the
+    output has the image's proportions, or, as strides may differ by direction, the types and widths of the layer's
+    parts. Where none of them does, it is the model's usual one, as timm's say in ``output_fmt`` and
+    ``num_prefix_tokens``. What is declared, or known by types, is not doubted for its proportions.
 
     Args:
         model: the network.
@@ -63,10 +62,8 @@ def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout:
         InputError: if the output is not spatial, or its layout is not known.
     """
     declared = layout.get(layer) if isinstance(layout, Mapping) else layout
-    known = known_layout(model, layer, output)
     chosen = declared or layout_of(model, layer, output, image)
-    check = has_strides if chosen == known else _has_proportions
-    result = as_map(model, output, image, chosen, None if declared else check)
+    result = as_map(model, output, image, chosen, None if declared else has_strides)
     if result is None:
         height, width = image.shape[2:]
         raise InputError(
@@ -77,40 +74,47 @@ def to_nchw(model: nn.Module, layer: str, output: Tensor, image: Tensor, layout:
 
 
 def layout_of(model: nn.Module, layer: str, output: Tensor, image: Tensor) -> str:
-    """What is known, or the model's usual layout, or the only one in which the output has the image's proportions."""
-    known = known_layout(model, layer, output)
-    if known and as_map(model, output, image, known, has_strides) is not None:
-        return known
-    tokens = output.ndim == 3
-    usual = _tokens_after(getattr(model, "num_prefix_tokens", 0)) if tokens else getattr(model, "output_fmt", "NCHW")
-    if as_map(model, output, image, usual) is None and len(fitting := fitting_layouts(output, image)) == 1:
-        return fitting[0]
-    return str(usual)
-
-
-def known_layout(model: nn.Module, layer: str, output: Tensor) -> str | None:
-    """The layout of a four-dimensional output by the layer's type, or by the widths of parts; None if unknown."""
+    """The layout of a layer's output; see :func:`to_nchw`."""
+    fitting = fitting_layouts(output, image)
+    if output.ndim != 4:
+        usual = _tokens_after(getattr(model, "num_prefix_tokens", 0)) if output.ndim == 3 else "NCHW"
+        return fitting[0] if len(fitting) == 1 and as_map(model, output, image, usual) is None else usual
     module = model.get_submodule(layer)
-    if output.ndim != 4 or isinstance(module, CHANNELS_FIRST):
-        return "NCHW" if output.ndim == 4 else None
-    if isinstance(module, CHANNELS_LAST):
-        return "NHWC"
-    for part in (module, model):
-        first, last = _widths(part.modules())
-        before, after = output.shape[1] in first, output.shape[3] in last
-        if before != after:
-            return "NCHW" if before else "NHWC"
-    return None
+    if known := _by_type(module):
+        return known
+    if fitting == ["NCHW"]:
+        return "NCHW"
+    by_parts = _by_parts(module, output) or _by_parts(model, output)
+    if by_parts and as_map(model, output, image, by_parts, has_strides) is not None:
+        return by_parts
+    return fitting[0] if len(fitting) == 1 else str(getattr(model, "output_fmt", "NCHW"))
 
 
-def _widths(modules: Iterable[nn.Module]) -> tuple[set[int], set[int]]:
-    """Numbers of channels that layers put out, of those with the channels first, and of those with them last."""
-    widths: tuple[set[Any], set[Any]] = set(), set()
-    for module in modules:
-        if isinstance(module, CHANNELS_FIRST + CHANNELS_LAST):
-            found = [getattr(module, name, None) for name in WIDTHS]
-            widths[not isinstance(module, CHANNELS_FIRST)].update(w[-1] if isinstance(w, tuple) else w for w in found)
-    return widths
+def _by_type(module: nn.Module) -> str | None:
+    """The layout that layers of this type put out."""
+    if isinstance(module, CHANNELS_FIRST):
+        return "NCHW"
+    if isinstance(module, nn.LayerNorm):
+        return "NHWC" if len(module.normalized_shape) == 1 else "NCHW"
+    if isinstance(module, MLPS):
+        return "NHWC" if isinstance(module.fc1, nn.Linear) else "NCHW"
+    return "NHWC" if isinstance(module, nn.Linear) else None
+
+
+def _by_parts(module: nn.Module, output: Tensor) -> str | None:
+    """The layout of an output by its layer's parts: of one kind alone, or of the width of its channels."""
+    kinds = [(kind, part) for part in module.modules() if (kind := _by_type(part))]
+    if len(only := {kind for kind, _ in kinds}) == 1:
+        return only.pop()
+    first, last = (_widths(part for kind, part in kinds if kind == layout) for layout in ("NCHW", "NHWC"))
+    before, after = output.shape[1] in first, output.shape[3] in last
+    return None if before == after else "NCHW" if before else "NHWC"
+
+
+def _widths(modules: Iterable[nn.Module]) -> set[Any]:
+    """Numbers of channels that layers put out."""
+    found = [getattr(module, name, None) for module in modules for name in WIDTHS]
+    return {width[-1] if isinstance(width, tuple) and width else width for width in found}
 
 
 def _tokens_after(before: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from refinecam.attribution.layouts import as_map, fitting_layouts, has_strides, known_layout, to_nchw
+from refinecam.attribution.layouts import as_map, fitting_layouts, has_strides, layout_of, to_nchw
 from refinecam.core.errors import InputError
 from refinecam.core.running import eagerly, eval_mode
 from refinecam.core.seeding import generator
@@ -94,7 +94,7 @@ def probed_stages(model: nn.Module, image: Tensor) -> tuple[list[str], bool]:
         best = logits.amax(tuple(range(1, logits.ndim))).sum()
         gradients = torch.autograd.grad(best, [*tensors.values()], allow_unused=True)
     octaves = {name: _octave(model, name, output, image) for name, output in outputs.items()}
-    entered = {name: _octave(model, name, inputs[name], image) for name in outputs}
+    entered = {name: _octave(model, "", inputs[name], image) for name in outputs}
     maps = [name for name in tensors if octaves[name] is not None]
     reached = {
         name for name, g in zip(tensors, gradients, strict=False) if g is not None and _reaches(model, name, g, image)
@@ -124,13 +124,16 @@ def probed_stages(model: nn.Module, image: Tensor) -> tuple[list[str], bool]:
 
 
 def _octave(model: nn.Module, layer: str, output: Any, image: Tensor) -> int | None:
-    """How often the resolution of a layer's output, or input, is halved against the image's; None if it is no map."""
+    """How often the resolution of a layer's output is halved against the image's; None if it is no map.
+
+    Without a layer's name it is what goes into one.
+    """
     if not isinstance(output, Tensor) or len(output) != len(image):
         return None
-    known = known_layout(model, layer, output)
-    result = as_map(model, output, image, known, has_strides) if known else None
-    if result is None and (fitting := fitting_layouts(output, image)):
-        result = as_map(model, output, image, fitting[0])
+    if layer:
+        result = as_map(model, output, image, layout_of(model, layer, output, image), has_strides)
+    else:
+        result = as_map(model, output, image, (fitting_layouts(output, image) or ["NCHW"])[0], has_strides)
     cells = 1 if result is None else result.shape[2] * result.shape[3]
     return round(log2(image.shape[2] * image.shape[3] / cells) / 2) if cells > 1 else None
 

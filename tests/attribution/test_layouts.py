@@ -4,12 +4,13 @@ Reported for grad-cam: jacobgil/pytorch-grad-cam#452 (images of one row), #84, #
 """
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from refinecam.attribution import GradCAM, GradCAMPlusPlus, LayerCAM, RefineCAM, ScoreCAM, ShapleyCAM, stages
-from refinecam.attribution.layouts import known_layout
+from refinecam.attribution.layouts import layout_of
 from refinecam.core.errors import InputError
 
 
@@ -89,12 +90,42 @@ def test_layouts_of_one_network(images, targets):
         LayerCAM(layout={"mix": "NWHC"})
 
 
-def test_what_says_the_layout():
-    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Identity(), nn.Linear(16, 16), nn.ReLU())
-    output = torch.zeros(2, 8, 16, 16)
-    assert known_layout(network, "0", output) == "NCHW"
-    assert known_layout(network, "2", output) == "NHWC"
-    assert known_layout(network, "1", output) is None  # 8 channels first or 16 last, both are there
-    assert known_layout(network, "1", torch.zeros(2, 8, 5, 5)) == "NCHW"
-    assert known_layout(network, "3", torch.zeros(2, 5, 5, 16)) == "NHWC"
-    assert known_layout(network, "3", torch.zeros(2, 5, 16)) is None
+class Wide(nn.Module):
+    """Channels that no layer puts out alone, beside a head of their width."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 24, 3, 4, 1), nn.Conv2d(3, 24, 3, 4, 1)
+        self.join, self.gate, self.head = nn.Identity(), nn.Linear(48, 32), nn.Linear(48, 6)
+
+    def forward(self, x):
+        both = self.join(torch.cat([self.one(x), self.two(x)], 1))
+        return self.head(both.mean((2, 3))) + self.gate(both.mean((2, 3))).mean()
+
+
+def test_proportions_come_before_widths():
+    """48 channels of 32 x 32: no convolution has 48, but a linear layer has 32."""
+    torch.manual_seed(0)
+    network, images = Wide().eval(), torch.randn(2, 3, 128, 128)
+    found = LayerCAM("join")(network, images, [1, 2])
+    torch.testing.assert_close(found, LayerCAM("join", layout="NCHW")(network, images, [1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "expected"),
+    [
+        (lambda: nn.Conv2d(3, 8, 1), (2, 8, 16, 16), "NCHW"),
+        (lambda: nn.Linear(3, 16), (2, 8, 8, 16), "NHWC"),
+        (lambda: nn.LayerNorm(16), (2, 8, 8, 16), "NHWC"),
+        (lambda: nn.LayerNorm([8, 16, 16]), (2, 8, 16, 16), "NCHW"),
+        (lambda: timm.layers.Mlp(8, 16, use_conv=True), (2, 8, 16, 16), "NCHW"),
+        (lambda: timm.layers.Mlp(8, 16), (2, 16, 16, 8), "NHWC"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU()), (2, 8, 8, 2), "NCHW"),  # other strides
+        (lambda: nn.Sequential(nn.Linear(3, 6), nn.GELU()), (2, 4, 16, 6), "NHWC"),
+        (nn.Identity, (2, 5, 16, 16), "NCHW"),  # nothing but the proportions
+        (nn.Identity, (2, 16, 16, 5), "NHWC"),
+    ],
+)
+def test_what_says_the_layout(kind, shape, expected):
+    network = nn.Sequential(kind())
+    assert layout_of(network, "0", torch.zeros(shape), torch.zeros(2, 3, 64, 64)) == expected
