@@ -51,7 +51,9 @@ def train(args: Sequence[str] | None = None) -> None:
         )
     if cli.trainer.fast_dev_run or not cli.trainer.checkpoint_callbacks:
         cli.trainer.test(cli.model, cli.datamodule)
-        print("No weights were written: " + ("a quick check run" if cli.trainer.fast_dev_run else "as was asked"))
+        print(
+            "No weights were written: " + ("a quick check run" if cli.trainer.fast_dev_run else "checkpoints are off")
+        )
         return
     best = cli._get(cli.config_init, "checkpoint").best_model_path
     if not best:

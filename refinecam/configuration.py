@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -25,20 +25,30 @@ from refinecam.usage import EXAMPLE, OF_THE_MODEL, class_of, one_line, show_help
 
 
 class SavedConfig(SaveConfigCallback):
-    """The config beside the logs; without a logger in the folder of the results or the checkpoints, if there is one."""
+    """The config in the folder of TensorBoard's or CSV logs; without one where the results or the checkpoints go."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Leave it out of Lightning's folder where there is no logger: that is the working directory."""
-        self.save_to_log_dir = bool(trainer.loggers)
-        super().setup(trainer, pl_module, stage)
+        """Write nothing yet: other loggers' folder may be the working directory."""
+        own = any(isinstance(logger, TensorBoardLogger | CSVLogger) for logger in trainer.loggers)
+        self.folder = trainer.log_dir if own else None  # on every process: it is broadcast
 
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write it where nothing else is written."""
-        folder = self.config.get("output") or self.config.get("checkpoint.dirpath")
-        if not self.save_to_log_dir and folder:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write it, now that the folder of the checkpoints is known."""
+        self._write(trainer)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write it, if no training has."""
+        self._write(trainer)
+
+    def _write(self, trainer: L.Trainer) -> None:
+        checkpoint = trainer.checkpoint_callback
+        weights = checkpoint.dirpath if isinstance(checkpoint, ModelCheckpoint) else None
+        folder = self.folder or self.config.get("output") or weights
+        if trainer.is_global_zero and folder and not self.already_saved:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            path = Path(folder) / self.config_filename
-            self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+            text = self.parser.dump(self.config, skip_none=False)
+            (Path(folder) / self.config_filename).write_text(text, encoding="utf-8")
+        self.already_saved = True
 
 
 class _CLI(LightningCLI):
@@ -87,9 +97,10 @@ class _CLI(LightningCLI):
         """Compute in float32 where bfloat16 is only emulated."""
         trainer = self._get(self.config_init, "trainer")
         keys = self.parser.callback_keys
-        for name in list(keys) if trainer.barebones or trainer.enable_checkpointing is False else ():
-            if trainer.barebones or isinstance(self._get(self.config_init, name), ModelCheckpoint):
-                keys.remove(name)
+        if trainer.barebones:
+            keys.clear()
+        elif trainer.enable_checkpointing is False:
+            keys[:] = [n for n in keys if not isinstance(self._get(self.config_init, n), ModelCheckpoint)]
         if isinstance(trainer.max_time, str) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", trainer.max_time):
             raise InputError(
                 f"trainer.max_time: expected days:hours:minutes:seconds, for half an hour 00:00:30:00, got "

@@ -75,6 +75,7 @@ def explain(
     transform: JointTransform | None = None,
     crop: bool = False,
     top: int = TOP,
+    confidence: Confidence = "softmax",
 ) -> Explanation:
     """Explain what a network sees in a picture.
 
@@ -89,6 +90,7 @@ def explain(
         transform: to the network's input; None for the one that a timm network describes, or else ImageNet's.
         crop: explain the center that the network's evaluation sees; otherwise the whole picture, resized to its input.
         top: number of most probable classes to name.
+        confidence: of a class, ``"softmax"`` among all, or ``"sigmoid"`` for a network with several labels.
 
     Raises:
         InputError: if the picture cannot be read, or an argument does not fit.
@@ -117,13 +119,14 @@ def explain(
     with eval_mode(model), torch.no_grad():
         logits = first_logits(model, inputs, as_targets(model, inputs, 0))
     names = names_of(classes, logits.shape[1])
-    most = top_classes(logits, names, top)
+    most = top_classes(logits, names, top, confidence)
     number = most[0][0] if target is None else class_number(target, names, logits.shape[1])
     known = _parsed(methods)
     maps = {method.title: method(model, inputs, number) for method in known}
     rows = pd.DataFrame()
     if scores is not None:
-        rows = score(model, inputs, number, maps, {method.title: method for method in known}, scores=scores)
+        again = {method.title: method for method in known}
+        rows = score(model, inputs, number, maps, again, scores=scores, confidence=confidence)
         rows = rows.drop(columns="image").set_index("method")
     own = {title: _at_picture(result, shown.shape[:2], box) for title, result in maps.items()}
     return Explanation(shown, number, names[number] if names else str(number), most, own, rows)
@@ -225,9 +228,12 @@ def class_number(target: int | str, names: Sequence[str], count: int) -> int:
     raise InputError(f"target: no class is named {target!r}; close to it: {close}")
 
 
-def top_classes(logits: Tensor, names: Sequence[str], count: int = TOP) -> list[tuple[int, str, float]]:
+def top_classes(
+    logits: Tensor, names: Sequence[str], count: int = TOP, confidence: Confidence = "softmax"
+) -> list[tuple[int, str, float]]:
     """The most probable classes of one image: number, name and probability."""
-    values, numbers = logits[0].float().softmax(0).topk(min(count, logits.shape[1]))
+    chances = logits[0].float().sigmoid() if confidence == "sigmoid" else logits[0].float().softmax(0)
+    values, numbers = chances.topk(min(count, logits.shape[1]))
     return [(i, names[i] if names else str(i), p) for i, p in zip(numbers.tolist(), values.tolist(), strict=True)]
 
 

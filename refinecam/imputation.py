@@ -253,6 +253,6 @@ def _solve(known: Tensor, grids: list[_Grid]) -> Tensor:
         x.addcmul_(inside, step)
         residual.addcmul_(product, step)
         square = dot(residual, residual)
-    else:
+    if (square > goal).any():
         warn(f"impute: not solved to {TOLERANCE:g} after {MAX_ITERATIONS} iterations", stacklevel=4)
     return x

@@ -11,6 +11,7 @@ import sys
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.loggers import Logger
 
 from refinecam.cli import evaluate, train
 from tests.command_lines import DATA, ROOT, evaluate_args
@@ -40,7 +41,7 @@ def test_training_without_checkpoints(switch, here, capsys):
 
 def test_training_with_checkpoints_switched_off(here, capsys):
     train([*TINY, "--trainer.enable_checkpointing", "false"])
-    assert "No weights were written: as was asked" in capsys.readouterr().out
+    assert "No weights were written: checkpoints are off" in capsys.readouterr().out
     assert not list(here.rglob("*.ckpt"))
 
 
@@ -76,6 +77,26 @@ def test_evaluation(options, here, trained):
     assert (here / "out/config.yaml").is_file() == (name in ("logger", "barebones"))
     assert torch.are_deterministic_algorithms_enabled() == (name == "deterministic")  # DeepLift has put it back
     torch.use_deterministic_algorithms(False)
+
+
+def test_another_logger_and_no_folder_for_checkpoints(here, capsys):
+    """Its folder may be the working directory, and the checkpoints go where Lightning puts them."""
+    train([*TINY, "--trainer.logger", "tests.test_switches.OwnLogger"])
+    assert "Best weights: " in capsys.readouterr().out
+    (weights,) = here.rglob("best.ckpt")
+    assert (weights.parent / "config.yaml").is_file()
+
+
+class OwnLogger(Logger):
+    """One that knows no folder of its own."""
+
+    name, version, save_dir = "own", 0, "."
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        pass
 
 
 @pytest.mark.slow

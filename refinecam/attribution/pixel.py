@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import captum.attr
@@ -26,6 +27,7 @@ from refinecam.core.running import (
     explained_misfit,
 )
 
+TRACING = Lock()
 CUT = re.compile("not have been used|not require grad|n't require grad|use_reentrant")
 """What PyTorch says where no gradient reaches the image."""
 NO_GRADIENT = (
@@ -211,7 +213,8 @@ def _each_module_once(model: nn.Module, image: Tensor) -> nn.Module:
     if not again:
         return model
     try:
-        traced = fx.symbolic_trace(model)
+        with TRACING:  # which patches all modules of the process
+            traced = fx.symbolic_trace(model)
     except Exception as error:  # whatever a model's own code does with a proxy
         raise InputError(
             f"model: DeepLift needs {again[0]!r} to run once in a forward, and the model cannot be traced to split it "

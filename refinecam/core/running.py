@@ -60,8 +60,8 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         if not any(training for _, training in modes):
             yield
             return
-        model.eval()
         try:
+            model.eval()
             yield
         finally:
             for module, training in modes:
@@ -75,7 +75,10 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def eagerly(model: nn.Module) -> Iterator[None]:
     """Run every module as it is, so that its hooks run: not as compiled, nor in pieces to save memory, as timm can."""
     pieces: list[Any] = [module for module in model.modules() if getattr(module, "grad_checkpointing", False) is True]
-    compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
+    compiled = any(
+        isinstance(module, OptimizedModule) or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
     for module in pieces:
         module.grad_checkpointing = False
     try:

@@ -7,6 +7,7 @@ size, on the number of workers or processes, or on the order; the global generat
 import zlib
 from collections.abc import Sequence
 from numbers import Integral
+from os import PathLike, fsencode
 
 import numpy as np
 from torch import Tensor
@@ -47,7 +48,7 @@ def identities(images: Tensor, index: Sequence[int] | Tensor | None) -> list[int
     return content_keys(images) if index is None else as_index(index, len(images))
 
 
-def as_index(index: Sequence[int | str] | np.ndarray | Tensor, count: int) -> list[int]:
+def as_index(index: Sequence[int | str | PathLike] | np.ndarray | Tensor, count: int) -> list[int]:
     """The identities of so many images as numbers; of names, such as file names, a checksum.
 
     Raises:
@@ -55,9 +56,9 @@ def as_index(index: Sequence[int | str] | np.ndarray | Tensor, count: int) -> li
     """
     values = index.tolist() if isinstance(index, Tensor | np.ndarray) and index.ndim == 1 else index
     listed = isinstance(values, list | tuple | range) and len(values) == count
-    known = listed and all(isinstance(v, str) or (isinstance(v, Integral) and int(v) >= 0) for v in values)
+    known = listed and all(isinstance(v, str | PathLike) or (isinstance(v, Integral) and int(v) >= 0) for v in values)
     if not known:
         raise InputError(
             f"index: expected a whole number, at least 0, or a name for each of {count} images, got {index!r}"
         )
-    return [zlib.crc32(value.encode()) if isinstance(value, str) else int(value) for value in values]
+    return [zlib.crc32(fsencode(v)) if isinstance(v, str | PathLike) else int(v) for v in values]

@@ -27,7 +27,9 @@ def pictures_in(folder: Path, below: bool = True) -> list[Path]:
     found, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = [n for n in folders if not n.startswith(".")] if below and real not in seen else []
+        folders[:] = sorted(n for n in folders if not n.startswith(".")) if below and real not in seen else []
+        if real in seen:  # a link back, or to what was listed
+            continue
         seen.add(real)
         found += [Path(place) / name for name in names if not name.startswith(".")]
     return sorted(path for path in found if path.suffix.lower() in EXTENSIONS and path.is_file())

@@ -115,7 +115,10 @@ class MapEvaluation:
     def masked_before(self) -> Tensor:
         """Images that are masked before normalization: 0 is black. (N, C, H, W)."""
         if self._black is None:
-            raise InputError("black: masking before normalization needs a black pixel in normalized units; pass it")
+            raise InputError(
+                "black: masking before normalization needs a black pixel in normalized units: "
+                "MapEvaluation(black=...), as evaluate.py gives it"
+            )
         black = self._black.to(self.images)
         return black + (self.images - black) * self.maps.to(self.images)
 

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from refinecam import score
+from refinecam import explain, score
 from refinecam.attribution import LayerCAM
 from refinecam.core.errors import InputError
 from refinecam.metrics import ARCC, MapEvaluation, functional
@@ -57,6 +57,10 @@ def test_sigmoid_in_the_scores_made_of_others(maps, tiny_net, images):
         functional.adcc(*given, CAM, confidence="sigmoid").double(),
         harmonic_mean(coherency, 1 - complexity, 1 - drop).double(),
     )
+    with torch.no_grad():
+        chances = tiny_net(images[:1]).sigmoid()[0]
+    explanation = explain(tiny_net, images[:1], 3, CAM, scores="road", confidence="sigmoid")
+    assert explanation.top[0][2] == pytest.approx(float(chances.max()), abs=1e-6)
     table = score(*given, CAM, scores="road, arcc", confidence="sigmoid")
     np.testing.assert_allclose(table["road"], functional.road(*given, confidence="sigmoid"), atol=1e-6)
     one = nn.Sequential(tiny_net, nn.Linear(6, 1)).eval()  # a lone logit has a sigmoid, but no softmax

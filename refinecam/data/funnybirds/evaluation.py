@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from refinecam.core.checks import check_input, check_logits
 from refinecam.core.errors import InputError
 from refinecam.core.memory import chunk_size
+from refinecam.core.precision import wide
 from refinecam.core.running import Method, eval_mode, fast_forward
 from refinecam.data.funnybirds import scores
 from refinecam.data.funnybirds.parts import PARTS, SUBSETS
@@ -257,7 +258,7 @@ class BirdEvaluation:
     @cached_property
     def single_deletion(self) -> Tensor:
         """SD of the label, (N,)."""
-        drops = self.batch.clean.double()[:, None] - self.batch.without_part.double()
+        drops = wide(self.batch.clean)[:, None] - wide(self.batch.without_part)
         return scores.single_deletion(drops, self.importance[:, : len(PARTS)])
 
     @cached_property
@@ -269,6 +270,6 @@ class BirdEvaluation:
         bits = torch.arange(len(PARTS), device=pairs.device)
         first, second = ((pairs[:, position, None] >> bits & 1).to(weights) for position in (2, 3))
         one, other = (scores.importance_of(result, weights) for result in maps)
-        right = ((one * first).sum(1) > (other * first).sum(1)).double()
+        right = wide((one * first).sum(1) > (other * first).sum(1))
         right += (one * second).sum(1) < (other * second).sum(1)
         return (right / 2).masked_fill(~holds, torch.nan)

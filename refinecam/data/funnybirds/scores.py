@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refinecam.core.errors import InputError
+from refinecam.core.precision import wide
 from refinecam.data.funnybirds.parts import (
     MAX_OBJECTS,
     PART_COLORS,
@@ -88,7 +89,7 @@ def check_sizes(maps: Tensor, part_maps: Tensor) -> None:
 def importance_of(maps: Tensor, weights: Tensor) -> Tensor:
     """Importances (N, P), float64, from maps (N, 1, H, W) and :func:`part_weights` (N, P, H, W)."""
     with torch.autocast(maps.device.type, enabled=False):  # which would round the sums that are compared
-        return (weights.flatten(2).double() @ maps.double().flatten(1)[:, :, None]).squeeze(2)
+        return (wide(weights.flatten(2)) @ wide(maps).flatten(1)[:, :, None]).squeeze(2)
 
 
 def important_parts(maps: Tensor, importance: Tensor, thresholds: Tensor = THRESHOLDS) -> Tensor:
@@ -102,7 +103,8 @@ def important_parts(maps: Tensor, importance: Tensor, thresholds: Tensor = THRES
     Returns:
         Bool tensor (N, T, P).
     """
-    least = maps.double().sum((1, 2, 3))[:, None] * thresholds.to(maps.device)
+    total = wide(maps).sum((1, 2, 3))[:, None]
+    least = total * thresholds.to(total.device)
     return importance[:, None] > least[:, :, None]
 
 
@@ -177,7 +179,7 @@ def irrelevant_parts(clean: Tensor, without: Tensor) -> Tensor:
     Returns:
         Bool tensor (N, P).
     """
-    clean, without = clean.double()[:, None], without.double()
+    clean, without = wide(clean)[:, None], wide(without)
     return ((clean - without).abs() < (clean * RELEVANT).abs()) | (clean < without)
 
 
@@ -186,7 +188,7 @@ def distracted_share(important: Tensor, irrelevant: Tensor) -> Tensor:
 
     NaN where nothing is irrelevant.
     """
-    return (important & irrelevant[:, None]).sum(2).double() / irrelevant.sum(1)[:, None]
+    return wide((important & irrelevant[:, None]).sum(2)) / irrelevant.sum(1)[:, None]
 
 
 def single_deletion(drops: Tensor, importance: Tensor) -> Tensor:
@@ -194,7 +196,7 @@ def single_deletion(drops: Tensor, importance: Tensor) -> Tensor:
 
     Equal values share their mean rank. NaN where all drops or all importances are equal, or any is NaN.
     """
-    one, other = _ranks(drops.double()), _ranks(importance.double())
+    one, other = _ranks(wide(drops)), _ranks(wide(importance))
     one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
     return (one * other).sum(1) / ((one**2).sum(1) * (other**2).sum(1)).sqrt() * 0.5 + 0.5
 
@@ -203,7 +205,7 @@ def _ranks(values: Tensor) -> Tensor:
     less = (values[:, None] < values[:, :, None]).sum(2)
     equal = (values[:, None] == values[:, :, None]).sum(2)
     ranks = less + (equal + 1) / 2
-    return ranks.masked_fill(values.isnan().any(1, keepdim=True), torch.nan).double()
+    return wide(ranks.masked_fill(values.isnan().any(1, keepdim=True), torch.nan))
 
 
 def sensitivity_pairs(classes: Sequence[BirdClass]) -> Tensor:
@@ -222,6 +224,7 @@ def background_independence(clean: Tensor, without: Tensor) -> Tensor:
         clean: logit of the class, shape (N,).
         without: logit without each object, shape (N, K); NaN where there is none.
     """
-    there, clean, without = ~without.isnan(), clean.double()[:, None], without.double()
+    clean, without = wide(clean)[:, None], wide(without)
+    there = ~without.isnan()
     needed = ((clean - without).abs() >= (clean * RELEVANT).abs()) & (clean > without)
     return torch.stack([(there & ~needed).sum(1), there.sum(1)], 1)
