@@ -69,9 +69,12 @@ def test_evaluation(options, here, trained):
     more = ["--model.methods", methods, f"--trainer.{name}", value, "--data.test_size", "3", "--data.controls", "false"]
     if value == "bf16-true":
         more[1] = "[GradCAM++, RefineCAM(LayerCAM)]"  # DeepLift refuses it
+    if name == "deterministic":  # every kind of method of configs/evaluate/methods.yaml
+        more[1] = methods[:-1] + ", GradCAM(stage=0), LayerCAM, ScoreCAM(stage=0), RefineCAM(ShapleyCAM), "
+        more[1] += "InputXGradient, 'KernelSHAP(samples=4)', RandomCAM, HalfCAM, All1sCAM]"
     evaluate([*evaluate_args(trained, here / "out"), *more, "--trainer.accelerator", "cpu"])
     table = pd.read_parquet(here / "out/per_image.parquet")
-    assert len(table) == 3 * (2 if value == "bf16-true" else 6)
+    assert len(table) == 3 * (2 if value == "bf16-true" else 15 if name == "deterministic" else 6)
     assert (here / "out/maps.png").is_file()
     assert {path.name for path in here.iterdir()} == {"config.yaml", "out"}
     assert (here / "out/config.yaml").is_file() == (name in ("logger", "barebones"))
