@@ -69,6 +69,12 @@ def run_study(args: Sequence[str] | None = None) -> None:
     together = united(evaluation for of_study in planned.values() for evaluation in of_study)
     for evaluation in [] if options.no_evaluate else together:
         evaluation.check_images()
+    if not together:
+        asked = {name for study in chosen for name in study.needs(PRESETS[options.preset])}
+        raise InputError(
+            f"plan: {options.name} asks for data named {' or '.join(sorted(asked))}, and {options.plan} has "
+            f"{', '.join(sets) or 'none'}; name your data so"
+        )
     if options.dry_run:
         _show_plan(together)
         return
@@ -80,6 +86,7 @@ def run_study(args: Sequence[str] | None = None) -> None:
                 _evaluate(evaluation, more)
             except InputError as error:  # it has said why; the others do not depend on it
                 failed.append(error)
+    _show_missing(together)
     output = Path(options.output or Path(options.results) / options.name)
     claims: list[Claim] = []
     for study in chosen:
@@ -87,7 +94,8 @@ def run_study(args: Sequence[str] | None = None) -> None:
         if findings is not None:
             claims += findings.claims
             written = write_findings(findings, output if len(chosen) == 1 else output / study.name)
-            print(f"{study.title}\n  {len(written)} files in {written[0].parent if written else output}", flush=True)
+            if written:
+                print(f"{study.title}\n  {len(written)} files in {written[0].parent}", flush=True)
     if claims:
         page = claims_page(claims)
         if len(chosen) > 1:
@@ -131,14 +139,19 @@ def _evaluate(evaluation: Evaluation, more: Sequence[str]) -> None:
 
 def _find(study: Study, planned: Sequence[Evaluation]) -> Findings | None:
     there = [e for e in planned if read_manifest(e.folder) is not None]
-    for evaluation in planned:
-        if evaluation not in there:
-            print(f"left out: {evaluation.folder} is not evaluated")
-        elif left := evaluation.missing():
-            print(f"left out of {evaluation.folder}, as not evaluated: {', '.join(left)}")
     if not there:
         return None
     return study.find(stack((e.data.name, e.network, e.variant, e.folder) for e in there))
+
+
+def _show_missing(planned: Sequence[Evaluation]) -> None:
+    """Say what is not there, once for each folder."""
+    absent = [str(e.folder) for e in planned if read_manifest(e.folder) is None]
+    for evaluation in planned:
+        if str(evaluation.folder) not in absent and (left := evaluation.missing()):
+            print(f"left out of {evaluation.folder}, as not evaluated: {', '.join(left)}")
+    if absent:
+        print(f"not evaluated, so left out: {', '.join(absent)}")
 
 
 def _show_plan(planned: Sequence[Evaluation]) -> None:

@@ -1,7 +1,7 @@
 """Class activation maps: weighted sums of a layer's activations."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -11,7 +11,7 @@ from refinecam.attribution.capture import LayerRecord, record_layers
 from refinecam.attribution.layers import layers_of, stage_layers
 from refinecam.attribution.layouts import Layout, check_layout
 from refinecam.attribution.method import AttributionMethod, as_stage, name_of, register, upsample
-from refinecam.core.errors import check_choice, check_range
+from refinecam.core.errors import InputError, check_choice, check_range
 from refinecam.core.running import Targets, as_targets, bare, owned
 
 Activations = Literal["signed", "rectified", "centered"]
@@ -70,6 +70,9 @@ class CAM(AttributionMethod):
         """
         model = bare(model)
         target = as_targets(model, image, target)
+        names = {name for name, _ in model.named_modules(remove_duplicate=False)}
+        if isinstance(self.layout, Mapping) and (unknown := self.layout.keys() - names):
+            raise InputError(f"layout: no layer named {', '.join(map(repr, sorted(unknown)))}; name those of the model")
         with owned(model):
             layers = stage_layers(model, image) if stages is None else layers_of(model, stages, image=image)
             return [upsample(raw.relu(), image.shape[2:]) for raw in self.raw(model, image, target, layers)]

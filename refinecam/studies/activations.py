@@ -65,13 +65,19 @@ def _claims(cam: str, score: str, where: str, maps: Mapping[str, np.ndarray]) ->
     for kind in KINDS[1:] if KINDS[0] in maps else ():
         if kind not in maps:
             continue
-        for against, place in (("signed, refined as well", 2), ("signed, at the deepest stage", 1)):
+        refined, (shallow, _, _) = maps[kind][:, 2], maps[kind].T
+        _, deep, signed = maps[KINDS[0]].T
+        for against, rival in (
+            ("signed, refined as well", signed),
+            ("signed, at the deepest stage", deep),
+            (f"{kind}, at the shallowest stage alone", shallow),
+        ):
             claims.append(
                 Claim(
                     f"{kind} activations give a refined {cam} with a higher {score} than {against}",
                     f"refined {cam}, {kind}, minus {against}; a map that is 0 everywhere counts as 0",
                     where,
-                    mean_interval(maps[kind][:, 2] - maps[KINDS[0]][:, place]),
+                    mean_interval(refined - rival),
                 )
             )
     return claims

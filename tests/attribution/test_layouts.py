@@ -86,6 +86,8 @@ def test_layouts_of_one_network(images, targets):
     torch.testing.assert_close(declared(network, images, targets), automatic)
     partly = LayerCAM(layout={"mix": "tokens"}).maps(network, images, targets, layers)
     assert all(torch.equal(a, b) for a, b in zip(partly, found, strict=True))
+    with pytest.raises(InputError, match="layout: no layer named 'mixed'; name those of the model"):
+        LayerCAM("stem", layout={"mixed": "tokens"})(network, images, targets)
     with pytest.raises(InputError, match=r"layout: expected .* a dict of layers and theirs, got \{'mix': 'NWHC'\}"):
         LayerCAM(layout={"mix": "NWHC"})
 

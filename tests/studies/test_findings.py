@@ -134,12 +134,10 @@ def test_activations():
         return {"arcc": np.nan if empty else 0.6 if "rectified" in method else 0.5, "mass_accuracy": 0.3}
 
     found = study.find(rows_of(make, keys))
-    assert verdicts(found.claims, "rectified activations give a refined LayerCAM with a higher arcc") == ["held"] * 2
-    (claim,) = [
-        c
-        for c in found.claims
-        if "centered activations give a refined LayerCAM with a higher arcc than signed, refined" in c.text
-    ]
+    gain = "rectified activations give a refined LayerCAM with a higher arcc"
+    assert verdicts(found.claims, gain) == ["held", "held", "undecided"]
+    gain = "centered activations give a refined LayerCAM with a higher arcc than signed, refined"
+    (claim,) = [c for c in found.claims if gain in c.text]
     assert claim.estimate.value == pytest.approx(0.5 * 10 / IMAGES)  # its rival is empty on ten images
     table = found.tables["activations"].set_index(["score", "map", "activations"])
     assert table.loc[("arcc", "GradCAM++, refined", "signed"), "empty"] == 10
