@@ -29,6 +29,8 @@ from refinecam.study import run_study
 
 LOST = re.compile("by (remote )?peer|Read error|Write error|Broken pipe")
 """What gloo and NCCL say where another process has ended."""
+WRITTEN = (".parquet", ".csv", ".md", ".png")
+"""Files of an evaluation that its summary names."""
 WAIT = timedelta(days=7)
 """For which processes that are done wait for the others."""
 
@@ -116,7 +118,7 @@ def written_since(folder: Path, started: float) -> list[Path]:
     """Files of an evaluation that is complete, if it was written after a time."""
     if read_manifest(folder) is None or not (folder / "accuracy.md").is_file():
         return []
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix in (".parquet", ".csv", ".md")]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix in WRITTEN]
     return [path for path in files if path.stat().st_mtime >= started - 2]  # file systems round
 
 
