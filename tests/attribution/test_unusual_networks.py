@@ -256,7 +256,7 @@ def test_second_derivatives_of_hard_functions(name):
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
 def test_a_network_in_half_precision(kind):
     """Maps of the shipped ResNet18 in half precision correlate with its float32 maps as stated in docs/methods.md."""
-    network, data = load_network("shapes-resnet18"), ShapesDataModule(test_size=2, batch_size=2, held_out_scenes=4)
+    network, data = load_network("shapes-resnet18"), ShapesDataModule(test_size=2, batch_size=2, num_workers=0)
     data.setup("test")
     batch = next(iter(data.test_dataloader()))
     images, targets = batch["image"], batch["label"]
