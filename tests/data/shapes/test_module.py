@@ -75,12 +75,13 @@ def test_a_training_sees_samples_in_their_order_and_starts_workers_once_an_epoch
     monkeypatch.setattr(module, "num_workers", workers)
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     trainer = L.Trainer(max_epochs=5, limit_val_batches=0, reload_dataloaders_every_n_epochs=1, **options)
+    before = multiprocessing.active_children()  # of other tests' loaders
     trainer.fit(model := Watch(), module)
     # the last samples of an epoch, too few for a batch of 4, are left out
     expected = [*range(16), *range(18, 34), *range(36, 48), *range(54, 66), *range(72, 84)]
     assert model.seen == expected
     assert len(started) == (5 if workers else 0)
-    assert not multiprocessing.active_children()
+    assert {*multiprocessing.active_children()} <= {*before}
 
 
 def test_scenes_of_the_splits_differ(module):
