@@ -23,7 +23,7 @@ from refinecam.data.images.dataset import cut_of, image_tensor
 from refinecam.data.images.listing import imagenet_classes
 from refinecam.data.pictures import open_rgb, to_rgb
 from refinecam.metrics import SCORES, MapEvaluation, parse_scores
-from refinecam.metrics.evaluation import Confidence
+from refinecam.metrics.evaluation import Confidence, probabilities
 from refinecam.visualization import overlay
 
 TOP = 5
@@ -232,8 +232,7 @@ def top_classes(
     logits: Tensor, names: Sequence[str], count: int = TOP, confidence: Confidence = "softmax"
 ) -> list[tuple[int, str, float]]:
     """The most probable classes of one image: number, name and probability."""
-    chances = logits[0].float().sigmoid() if confidence == "sigmoid" else logits[0].float().softmax(0)
-    values, numbers = chances.topk(min(count, logits.shape[1]))
+    values, numbers = probabilities(logits[:1], confidence)[0].topk(min(count, logits.shape[1]))
     return [(i, names[i] if names else str(i), p) for i, p in zip(numbers.tolist(), values.tolist(), strict=True)]
 
 

@@ -70,9 +70,11 @@ class CAM(AttributionMethod):
         """
         model = bare(model)
         target = as_targets(model, image, target)
-        names = {name for name, _ in model.named_modules(remove_duplicate=False)}
-        if isinstance(self.layout, Mapping) and (unknown := self.layout.keys() - names):
-            raise InputError(f"layout: no layer named {', '.join(map(repr, sorted(unknown)))}; name those of the model")
+        if isinstance(self.layout, Mapping):
+            unknown = self.layout.keys() - {name for name, _ in model.named_modules(remove_duplicate=False)}
+            if unknown:
+                listed = ", ".join(map(repr, sorted(unknown)))
+                raise InputError(f"layout: no layer named {listed}; name those of the model")
         with owned(model):
             layers = stage_layers(model, image) if stages is None else layers_of(model, stages, image=image)
             return [upsample(raw.relu(), image.shape[2:]) for raw in self.raw(model, image, target, layers)]

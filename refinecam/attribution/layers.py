@@ -112,8 +112,6 @@ def stage_layers(model: nn.Module, image: Tensor | None = None) -> list[str]:
 
 def _put_out_maps(model: nn.Module, names: Sequence[str], image: Tensor) -> bool:
     """Whether these layers run and put out tensors, which not all do that timm lists; assumed where nothing runs."""
-    if isinstance(model, VGG | TorchvisionVGG | SwinTransformer):
-        return True
     try:
         outputs, _ = outputs_of(model, image, names)
     except InputError:  # of an image of another size, for example

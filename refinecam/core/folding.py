@@ -115,8 +115,7 @@ def _fold(model: nn.Module, images: Tensor) -> nn.Module | None:
     for before, after in pairs:
         convolution, norm = network.get_submodule(before), network.get_submodule(after)
         network.set_submodule(before, _Convolution(convolution, norm))  # type: ignore[arg-type]
-        # What timm's norms do afterwards.
-        rest = [getattr(norm, name) for name in ("drop", "act") if isinstance(norm, nn.Module) and hasattr(norm, name)]
+        rest = [getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)]  # what timm's norms do then
         network.set_submodule(after, nn.Sequential(*rest))
     return network.eval() if pairs else None
 

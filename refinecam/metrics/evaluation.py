@@ -20,11 +20,14 @@ Confidence = Literal["softmax", "sigmoid"]
 """Of one class among all, or, of a network with several labels for an image, of each by itself."""
 
 
-def confidence_of(logits: Tensor, targets: Tensor, kind: str = "softmax") -> Tensor:
+def probabilities(logits: Tensor, kind: Confidence = "softmax") -> Tensor:
+    """Of all classes, (N, K), from logits (N, K)."""
+    return logits.float().sigmoid() if kind == "sigmoid" else logits.float().softmax(1)
+
+
+def confidence_of(logits: Tensor, targets: Tensor, kind: Confidence = "softmax") -> Tensor:
     """Probability of the targets, (N,), from logits (N, K)."""
-    logits = logits.float()
-    chances = logits.sigmoid() if kind == "sigmoid" else logits.softmax(1)
-    return chances.gather(1, targets[:, None]).squeeze(1)
+    return probabilities(logits, kind).gather(1, targets[:, None]).squeeze(1)
 
 
 class MapEvaluation:
