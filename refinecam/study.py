@@ -1,6 +1,7 @@
 """The command that runs a study: evaluate what is missing, then tables, figures and claims."""
 
 import argparse
+import math
 import os
 import re
 import subprocess
@@ -160,8 +161,10 @@ def _show_plan(planned: Sequence[Evaluation]) -> None:
     for evaluation in planned:
         missing = evaluation.missing()
         hours = evaluation.passes() * _seconds(evaluation) / 3600 if missing else 0
-        total += hours
-        text = f"about {hours:.1f} h for {', '.join(missing)}" if missing else "all there"
+        known = math.isfinite(hours)
+        total += hours if known else 0
+        takes = f"about {hours:.1f} h" if known else "an unknown time"
+        text = f"{takes} for {', '.join(missing)}" if missing else "all there"
         print(f"{evaluation.folder}: {evaluation.data.images} images, {text}")
     print(f"\nabout {total:.1f} h on one process here; N processes, with a device each, take an Nth")
 

@@ -92,6 +92,17 @@ def test_verdict_takes_all_studies_and_one_evaluation_for_each_network(plan, tmp
     assert "7 images" in lines[0]
 
 
+def test_a_network_that_is_not_there_yet_is_planned_without_its_time(plan, tmp_path, capfd):
+    content = yaml.safe_load(plan.read_text())
+    content["shapes"]["networks"] = {"later": {"model.checkpoint": "later.ckpt"}, **content["shapes"]["networks"]}
+    plan.write_text(yaml.safe_dump(content))
+    run_study(["stages", "--plan", str(plan), "--results", str(tmp_path), "--dry-run"])
+    printed = capfd.readouterr().out
+    assert "later: checkpoint: there is no file later.ckpt" in printed
+    assert "an unknown time for GradCAM++(stage=0)" in printed
+    assert "about 0.0 h on one process here" in printed
+
+
 def test_methods_can_be_left_out_and_a_variant_has_its_options(plan, tmp_path, capfd):
     given = ["--plan", str(plan), "--results", str(tmp_path), "--no-evaluate"]
     run_study(["sensitivity", *given, "--dry-run", "--without", "GradCAM++", "HalfCAM"])
