@@ -16,6 +16,7 @@ FEWEST = 8
 LIBRARIES = ("torch", "timm", "torchvision")
 """Whose modules are known to depend on nothing but their parameters, buffers, parts and plain values."""
 PLAIN = (bool, int, float, str, type(None))
+TENSORS = ("_parameters", "_buffers", "_modules")
 PRECISE = (torch.float32, torch.float64)
 TOLERANCE = 1e-4
 """Of the largest logit, by which the first images' logits may differ."""
@@ -49,8 +50,8 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
     for module in modules:
         if not _is_plain(module):
             return model
-        values = vars(module)
-        state += [(k, v) for k, v in values.items() if isinstance(v, PLAIN)]
+        others = ((k, v) for k, v in vars(module).items() if k not in TENSORS and (v or isinstance(v, PLAIN)))
+        state += [(k, v if isinstance(v, PLAIN) else repr(v)) for k, v in others]
         tensors = [*module._parameters.values(), *module._buffers.values()]
         state += [(id(t), t.dtype, t.device) for t in tensors if t is not None]
     known = _known.get(model)
@@ -67,7 +68,7 @@ def _is_plain(module: nn.Module) -> bool:
         return False
     for name, value in vars(module).items():
         held = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else (value,)
-        if name not in ("_parameters", "_buffers", "_modules") and any(isinstance(each, Tensor) for each in held):
+        if name not in TENSORS and any(isinstance(each, Tensor) for each in held):
             return False  # kept from an earlier pass
     return all(t is None or not t.is_floating_point() or t.dtype in PRECISE for t in module._parameters.values())
 
@@ -77,7 +78,7 @@ def _checked(model: nn.Module, images: Tensor) -> nn.Module | None:
         network = _fold(model, images)
         if network is None:
             return None
-        expected, found = model(images), network(images)
+        expected, found = model(images.clone()), network(images.clone())
         close = (found - expected).abs().amax() <= TOLERANCE * expected.abs().amax()
         return network if close else None
     except Exception as error:  # what cannot be copied or folded runs as it is
@@ -141,7 +142,7 @@ def _pairs(network: nn.Module, images: Tensor) -> Iterator[tuple[str, str]]:
         norm = isinstance(module, nn.BatchNorm2d) and type(module).__name__ in ("BatchNorm2d", "BatchNormAct2d")
         if type(module) is nn.Conv2d or (norm and module.running_var is not None):
             handles.append(module.register_forward_hook(hook_for(name)))
-    network(images)
+    network(images.clone())
     for handle in handles:
         handle.remove()
     for name, given in inputs.items():

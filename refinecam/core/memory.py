@@ -11,7 +11,7 @@ from torch import Tensor
 from refinecam.core.errors import InputError
 
 USUAL = {"cpu": 16 * 224 * 224, "cuda": 128 * 224 * 224}
-"""Pixels at once where nobody says: a CPU has a cache to care for."""
+"""Default of the pixels at once; few on a CPU, so that they fit its cache."""
 ROOM: dict[torch.device, int] = {}
 """Pixels at once on devices whose memory has run out."""
 RAN_OUT = re.compile("out of memory|can't allocate memory|ALLOC_FAILED")
@@ -32,8 +32,8 @@ def _pixels(images: Tensor) -> int:
 
 
 def _room(images: Tensor) -> int:
-    """How many images there has been memory for; a number beyond all where it has not run out."""
-    return ROOM.get(images.device, sys.maxsize) // _pixels(images)
+    """How many images there has been memory for, at least one; a number beyond all where it has not run out."""
+    return max(1, ROOM.get(images.device, sys.maxsize) // _pixels(images))
 
 
 def ran_out(error: BaseException) -> bool:
@@ -53,7 +53,7 @@ def in_room(run: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     """
     images = rows[0]
     while True:
-        size = max(1, _room(images))
+        size = _room(images)
         try:
             if size >= len(images):
                 return run(*rows)

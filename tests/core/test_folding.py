@@ -93,6 +93,8 @@ def test_follows_the_weights(network, images):
         lambda: setattr(network, "conv1", nn.Conv2d(3, 64, 3, 2, 1, bias=False)),
         lambda: setattr(network, "act1", nn.GELU()),
         lambda: setattr(network.layer1[0].bn1, "eps", 0.5),
+        lambda: [setattr(network.layer4[1].conv1, name, (2, 2)) for name in ("padding", "dilation")],
+        lambda: setattr(network, "forward_features", lambda x, own=network.forward_features: 2 * own(x)),
         lambda: timm.utils.freeze(network, ["bn1", "layer1"]) or network.layer2[0].bn1.bias.data.add_(1),
         lambda: network.load_state_dict({k: v * 0.8 for k, v in network.state_dict().items()}),
     ):

@@ -67,6 +67,20 @@ def test_one_image_that_does_not_fit_is_an_error(tiny_net, images, targets):
         GradCAM(stage="network.deep")(Small(tiny_net, 0), images, targets)
 
 
+def test_larger_images_than_those_for_which_memory_ran_out():
+    """Room is counted in pixels; an image that has more than that is tried once."""
+
+    def run(images):
+        if images[:, 0].numel() > 3000:
+            raise torch.OutOfMemoryError("out of memory")
+        return images
+
+    with pytest.warns(UserWarning, match="memory ran out at 4 images"):
+        in_room(run, torch.zeros(4, 3, 32, 32))
+    with pytest.raises(InputError, match="not enough memory for one of 64x64 pixels"):
+        in_room(run, torch.zeros(1, 3, 64, 64))
+
+
 def test_more_images_than_the_usual_chunk(tiny_net, images, targets, monkeypatch):
     monkeypatch.setitem(memory.USUAL, "cpu", 2 * 24 * 32)
     cam = GradCAM(stage="network.deep")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from torch import nn
 
 from refinecam.attribution import DeepLift, LayerCAM, RefineCAM, ScoreCAM
@@ -106,6 +107,19 @@ def test_targets_as_people_give_them(tiny_net, images, targets):
         predicted = tiny_net(images).argmax(1)
         torch.testing.assert_close(use(tiny_net, images, None), use(tiny_net, images, predicted))
         torch.testing.assert_close(use(tiny_net, images, 2), use(tiny_net, images, torch.full((5,), 2)))
+
+
+@pytest.mark.parametrize("count", [2, 8])  # from 8 on batch norms are folded
+def test_a_first_layer_may_write_into_its_input(count):
+    torch.manual_seed(0)
+    norm, images = torchvision.transforms.Normalize((0.4,) * 3, (0.2,) * 3), torch.rand(count, 3, 32, 32)
+    network = nn.Sequential(norm, nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    whole, maps = images.clone(), images.mean(1, keepdim=True)
+    targets = torch.zeros(count, dtype=torch.int64)
+    expected = road(network, images, targets, maps)
+    norm.inplace = True
+    torch.testing.assert_close(road(network, images, targets, maps), expected)
+    torch.testing.assert_close(images, whole, rtol=0, atol=0)
 
 
 def test_images_that_were_not_normalized_are_warned_of(tiny_net, images, targets):
