@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,8 +18,9 @@ from refinecam.core.errors import InputError
 from refinecam.core.files import write_file
 from refinecam.core.running import fast_forward
 from refinecam.core.signals import DEPENDENT
+from refinecam.evaluation.identity import weights_digest
 from refinecam.evaluation.store import read_manifest
-from refinecam.models.choice import choose_network
+from refinecam.models.choice import Chosen, choose_network
 from refinecam.studies import STUDIES, Claim, Findings, Study
 from refinecam.studies.plan import PRESETS, DataSet, Evaluation, evaluations, read_plan, united
 from refinecam.studies.tables import stack
@@ -69,7 +71,8 @@ def run_study(args: Sequence[str] | None = None) -> None:
     planned = {study.name: _planned(study, sets, options) for study in chosen}
     together = united(evaluation for of_study in planned.values() for evaluation in of_study)
     for evaluation in [] if options.no_evaluate else together:
-        evaluation.check_images()
+        evaluation.check_options()
+        _check_weights(evaluation)
     if not together:
         asked = {name for study in chosen for name in study.needs(PRESETS[options.preset])}
         raise InputError(
@@ -120,15 +123,31 @@ def _planned(study: Study, sets: dict[str, DataSet], options: argparse.Namespace
 
 def evaluation_arguments(evaluation: Evaluation) -> list[str]:
     """Those of ``refinecam evaluate`` for all that is there and all that is missing."""
-    data, scores = evaluation.data, evaluation.all_scores()
-    options = {**data.options, data.size: data.images, **data.networks[evaluation.network], **evaluation.options}
+    scores = evaluation.all_scores()
     return [
-        *("--config", data.config),
-        *(part for name, value in options.items() for part in (f"--{name}", "null" if value is None else str(value))),
+        *("--config", evaluation.data.config),
+        *(part for name, value in evaluation.arguments.items() for part in (f"--{name}", _written(value))),
         *("--model.methods", f"[{', '.join(evaluation.all_calls())}]"),
         *(("--model.scores", f"[{', '.join(scores)}]") if scores else ()),
         *("--output", str(evaluation.folder)),
     ]
+
+
+def _written(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _check_weights(evaluation: Evaluation) -> None:
+    """Refuse a folder of other weights than those that the checkpoint has now, for example of an earlier training."""
+    identity, checkpoint = evaluation.manifest.get("identity", {}), evaluation.arguments.get("model.checkpoint")
+    if checkpoint is None or identity.get("precision") != "32-true":  # in which a network keeps its weights as they are
+        return
+    try:
+        network = _network(evaluation).network
+    except InputError:  # a checkpoint that is not there changes nothing
+        return
+    if weights_digest(network) != identity["weights"]:
+        raise InputError(f"networks: {evaluation.folder} is of other weights than {checkpoint}; name other results")
 
 
 def _evaluate(evaluation: Evaluation, more: Sequence[str]) -> None:
@@ -142,7 +161,7 @@ def _find(study: Study, planned: Sequence[Evaluation]) -> Findings | None:
     there = [e for e in planned if read_manifest(e.folder) is not None]
     if not there:
         return None
-    return study.find(stack((e.data.name, e.network, e.variant, e.folder) for e in there))
+    return study.find(stack(there))
 
 
 def _show_missing(planned: Sequence[Evaluation]) -> None:
@@ -169,12 +188,16 @@ def _show_plan(planned: Sequence[Evaluation]) -> None:
     print(f"\nabout {total:.1f} h on one process here; N processes, with a device each, take an Nth")
 
 
+def _network(evaluation: Evaluation) -> Chosen:
+    given = evaluation.arguments
+    backbone, checkpoint, network = (given.get(f"model.{name}") for name in ("backbone", "checkpoint", "network"))
+    return choose_network(backbone, checkpoint, network, given.get("model.image_size"), pretrained=False)
+
+
 def _seconds(evaluation: Evaluation) -> float:
     """Of one forward pass of one image, here."""
-    given = evaluation.data.networks[evaluation.network]
-    backbone, checkpoint, network = (given.get(f"model.{name}") for name in ("backbone", "checkpoint", "network"))
     try:
-        chosen = choose_network(backbone, checkpoint, network, pretrained=False)
+        chosen = _network(evaluation)
     except InputError as error:
         print(f"{evaluation.network}: {error}")
         return float("nan")

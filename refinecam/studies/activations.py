@@ -8,7 +8,7 @@ import pandas as pd
 from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import bars
 from refinecam.studies.statistics import mean_interval
-from refinecam.studies.tables import described, groups, images_by_methods, parts
+from refinecam.studies.tables import EMPTY, described, images_by_methods, parts, scored
 
 CAMS = ("GradCAM++", "LayerCAM")
 KINDS = ("signed", "rectified", "centered")
@@ -31,19 +31,18 @@ def needs(presets: Sequence[str]) -> Needs:
 def find(rows: pd.DataFrame) -> Findings:
     """Means of each map, and what other activations gain; a map that is 0 everywhere counts as 0."""
     table, claims = [], []
-    for data, network, own in groups(rows):
-        for score in (score for score in SCORES if score in own and own[score].notna().any()):
-            whole = own.assign(**{score: own[score].fillna(0)})
+    for (data, network), own in parts(rows, "data", "network"):
+        for score in scored(own, SCORES):
             for cam in CAMS:
                 maps: dict[str, np.ndarray] = {}
                 for kind in KINDS:
                     name = _cam(cam, kind)
                     titles = [f"{name}, stage 0", f"{name}, stage -1", f"RefineCAM({name}), stage 0, product"]
-                    columns = images_by_methods(whole, score, titles)
+                    columns = images_by_methods(own, score, titles, EMPTY[score])
                     if not np.isfinite(columns).any():
                         continue
                     maps[kind] = columns
-                    empty = own[own["title"].isin(titles) & own["arcc"].isna()].groupby("title").size()
+                    empty = own[own["title"].isin(titles) & own[score].isna()].groupby("title").size()
                     for title, shown, column in zip(titles, PLACES, columns.T, strict=True):
                         named = {"data": data, "network": network, "score": score, "map": f"{cam}, {shown}"}
                         row = described(column, **named, activations=kind)

@@ -9,7 +9,7 @@ from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import bars
 from refinecam.studies.methods import AGGREGATORS, CAMS, refined
 from refinecam.studies.statistics import compare
-from refinecam.studies.tables import described, groups, images_by_methods, parts
+from refinecam.studies.tables import EMPTY, described, images_by_methods, parts
 
 PUBLISHED = {
     "GradCAM++": (0.57, 0.57, 0.63),
@@ -30,10 +30,10 @@ def needs(presets: Sequence[str]) -> Needs:
 def find(rows: pd.DataFrame) -> Findings:
     """ARCC of each, and whether the product is the best."""
     table, claims = [], []
-    for data, network, own in groups(rows):
+    for (data, network), own in parts(rows, "data", "network"):
         for cam in CAMS:
             titles = [f"RefineCAM({cam}), stage 0, {aggregator}" for aggregator in AGGREGATORS]
-            values = images_by_methods(own, "arcc", titles)
+            values = images_by_methods(own, "arcc", titles, EMPTY["arcc"])
             if not np.isfinite(values).any(axis=0).all():
                 continue
             for aggregator, column, published in zip(AGGREGATORS, values.T, PUBLISHED[cam], strict=True):

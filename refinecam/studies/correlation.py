@@ -7,9 +7,9 @@ import pandas as pd
 
 from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import scatters
-from refinecam.studies.methods import CAMS, shallow, without_layers
+from refinecam.studies.methods import shallow, without_layers
 from refinecam.studies.statistics import CORRELATIONS, Interval, bootstrap
-from refinecam.studies.tables import FUNNYBIRDS, LABEL_FREE, groups, images_by_methods, oriented
+from refinecam.studies.tables import FUNNYBIRDS, LABEL_FREE, images_by_methods, oriented, parts, scored
 
 TRUTHS = {"shapes": "cosine_similarity", "birds": FUNNYBIRDS}
 FEWEST = 5
@@ -26,23 +26,16 @@ def needs(presets: Sequence[str]) -> Needs:
 
 def find(rows: pd.DataFrame) -> Findings:
     """Correlation of every label-free score with the ground truth: pooled, within images, between method means."""
-    rows = rows[rows["stage"].isin(("", "0")) & (rows["aggregator"] == "")]
-    rows = rows[
-        rows["method"].isin([*CAMS, "InputXGradient", "IntegratedGradients", "DeepLift"])
-        | rows["method"].str.startswith(("LIME", "KernelSHAP"))
-    ]
     table, claims, figures = [], [], {}
-    for data, network, own in groups(rows):
-        if data not in TRUTHS:
-            continue
+    for (data, network), own in parts(rows, "data", "network"):
         titles = list(own["title"].unique())
-        if len(titles) < FEWEST:
+        there = scored(own, (TRUTHS[data],)) and scored(own, LABEL_FREE)
+        if len(titles) < FEWEST or not there:
             continue
         truth = images_by_methods(own, TRUTHS[data], titles)
-        scores = {score: oriented(images_by_methods(own, score, titles), score) for score in LABEL_FREE}
+        scores = {score: oriented(images_by_methods(own, score, titles), score) for score in there}
         for kind, correlate in CORRELATIONS.items():
             found = {score: _all_ways(values, truth, correlate) for score, values in scores.items()}
-            rival, estimate = _lead(scores, truth, correlate)
             for score, (pooled, within, between) in found.items():
                 table.append(
                     {
@@ -61,6 +54,9 @@ def find(rows: pd.DataFrame) -> Findings:
                         "methods": len(titles),
                     }
                 )
+            if CANDIDATE not in scores or len(scores) == 1:
+                continue
+            rival, estimate = _lead(scores, truth, correlate)
             claims.append(
                 Claim(
                     f"{CANDIDATE} agrees best with the ground truth",

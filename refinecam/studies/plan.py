@@ -67,17 +67,26 @@ class Evaluation(NamedTuple):
         """What is there, finished or not; empty if nothing is."""
         return read_manifest(self.folder / "parts") or read_manifest(self.folder) or {}
 
-    def check_images(self) -> None:
-        """Refuse a folder with another number of images.
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Options of the evaluation that the plan names."""
+        own = self.data.networks[self.network]
+        return {**self.data.options, self.data.size: self.data.images, **own, **self.options}
+
+    def check_options(self) -> None:
+        """Refuse a folder whose evaluation had other options.
 
         Raises:
             InputError: with the remedy.
         """
-        there = self.manifest.get("identity", {}).get("data", {}).get(self.data.size.rpartition(".")[2])
-        if there not in (None, str(self.data.images)):
-            raise InputError(
-                f"images: {self.folder} has {there}, not {self.data.images}; name that number, or other results"
-            )
+        identity = self.manifest.get("identity", {})
+        there = {f"data.{name}": value for name, value in identity.get("data", {}).items()}
+        there |= {f"model.{name}": identity.get(name) for name in ("target", "only_correct", "network")}
+        for name, asked in self.arguments.items():
+            known = there.get(name) is not None and not Path(str(asked)).exists()  # files may have been moved
+            if known and str(there[name]) != str(asked):
+                what = "images" if name == self.data.size else name
+                raise InputError(f"{what}: {self.folder} has {there[name]}, not {asked}; name that, or other results")
 
     def missing(self) -> list[str]:
         """Methods that are not there, or not with all scores."""

@@ -9,7 +9,7 @@ from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import bars
 from refinecam.studies.methods import CAMS, refined, shallow
 from refinecam.studies.statistics import compare, mean_interval
-from refinecam.studies.tables import groups, images_by_methods, parts
+from refinecam.studies.tables import EMPTY, images_by_methods, parts, scored
 
 SCORES = ("arcc", "cosine_similarity", "iou", "mass_accuracy", "pointing_game", "roc_auc")
 
@@ -20,10 +20,10 @@ def needs(presets: Sequence[str]) -> Needs:
 
 
 def find(rows: pd.DataFrame) -> Findings:
-    """Differences image by image, with how often the refined map wins."""
+    """Differences image by image, with how often the refined map wins; see :data:`.EMPTY` for maps without a score."""
     table, claims = [], []
-    for data, network, own in groups(rows):
-        for score in (score for score in SCORES if score in own and own[score].notna().any()):
+    for (data, network), own in parts(rows, "data", "network"):
+        for score in scored(own, SCORES):
             differences: dict[str, list[np.ndarray]] = {"shallowest": [], "deepest": []}
             for cam in CAMS:
                 titles = {
@@ -31,7 +31,8 @@ def find(rows: pd.DataFrame) -> Findings:
                     "deepest": f"{cam}, stage -1",
                     "refined": f"RefineCAM({cam}), stage 0, product",
                 }
-                values = dict(zip(titles, images_by_methods(own, score, list(titles.values())).T, strict=True))
+                columns = images_by_methods(own, score, list(titles.values()), EMPTY[score]).T
+                values = dict(zip(titles, columns, strict=True))
                 if not np.isfinite(values["refined"]).any():
                     continue
                 for against, found in differences.items():
@@ -60,7 +61,7 @@ def find(rows: pd.DataFrame) -> Findings:
                     )
             for against, found in differences.items():
                 if found:
-                    mean = np.mean(np.stack(found), axis=0)  # of images on which each of them has a score
+                    mean = np.mean(np.stack(found), axis=0)
                     claims.append(
                         Claim(
                             f"RefineCAM has a higher {score} than its CAM at the {against} stage",

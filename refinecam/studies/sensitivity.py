@@ -11,7 +11,7 @@ from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import bars
 from refinecam.studies.methods import TRIVIAL, refined
 from refinecam.studies.statistics import Interval, mean_interval
-from refinecam.studies.tables import described, groups, images_by_methods, parts
+from refinecam.studies.tables import described, images_by_methods, parts, scored
 
 CAMS = ("GradCAM++", "LayerCAM")
 DEFAULT = "arcc"
@@ -40,9 +40,9 @@ def needs(presets: Sequence[str]) -> Needs:
 def find(rows: pd.DataFrame) -> Findings:
     """Means and rankings of the methods under each variant, and two conclusions under each."""
     table, survival, claims = [], [], []
-    for data, network, of_all in groups(rows):
+    for (data, network), of_all in parts(rows, "data", "network"):
         own = of_all[of_all["variant"] == ""]
-        known = {v: (own, v) for v in (DEFAULT, *VARIANTS) if v in own and own[v].notna().any()}
+        known = {v: (own, v) for v in scored(own, (DEFAULT, *VARIANTS))}
         known |= {f"{DEFAULT}, {v}": (part, DEFAULT) for v in TARGETS if len(part := of_all[of_all["variant"] == v])}
         if len(own) == 0 or len(known) == 1:
             continue
@@ -81,7 +81,7 @@ def find(rows: pd.DataFrame) -> Findings:
 def _conclusions(values: np.ndarray, titles: Sequence[str]) -> dict[str, Interval]:
     column = dict(zip(titles, values.T, strict=True))
     refinements = [column[f"RefineCAM({cam}), stage 0, product"] - column[f"{cam}, stage 0"] for cam in CAMS]
-    real = np.nanmean([column[cam] for cam in (f"{cam}, stage -1" for cam in CAMS)], axis=0)
+    real = np.nanmean([column[f"{cam}, stage -1"] for cam in CAMS], axis=0)
     trivial = max((column[name] for name in TRIVIAL), key=lambda c: np.nan_to_num(np.nanmean(c), nan=-1))
     return {
         "refining beats the shallowest stage": mean_interval(np.nanmean(refinements, axis=0)),

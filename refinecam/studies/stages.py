@@ -6,7 +6,7 @@ import pandas as pd
 
 from refinecam.studies.base import Findings, Needs, Study
 from refinecam.studies.figures import lines
-from refinecam.studies.tables import described, groups, images_by_methods, parts
+from refinecam.studies.tables import EMPTY, described, images_by_methods, parts, scored
 
 CAMS = ("GradCAM++", "LayerCAM")
 STAGES = (0, 1, 2, 3)
@@ -23,13 +23,14 @@ def needs(presets: Sequence[str]) -> Needs:
 def find(rows: pd.DataFrame) -> Findings:
     """Scores by stage; refined from the deepest stage on a map is that stage's."""
     table = []
-    for data, network, own in groups(rows):
-        for score in (score for score in SCORES if score in own and own[score].notna().any()):
+    for (data, network), own in parts(rows, "data", "network"):
+        for score in scored(own, SCORES):
             for cam in CAMS:
                 alone = [f"{cam}, stage {stage if stage < STAGES[-1] else -1}" for stage in STAGES]
                 onward = [f"RefineCAM({cam}), stage {stage}, product" for stage in STAGES[:-1]] + alone[-1:]
                 for kind, titles in (("alone", alone), ("refined from it", onward)):
-                    for stage, column in zip(STAGES, images_by_methods(own, score, titles).T, strict=True):
+                    columns = images_by_methods(own, score, titles, EMPTY[score]).T
+                    for stage, column in zip(STAGES, columns, strict=True):
                         named = {"data": data, "network": network, "score": score, "cam": cam, "kind": kind}
                         table.append(described(column, **named, stage=stage))
     whole = pd.DataFrame(table)

@@ -1,27 +1,31 @@
 """The rows of several evaluations as one table, and what studies make of it."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from refinecam.attribution import parse_methods
 from refinecam.data.funnybirds.summary import per_image_scores
+from refinecam.evaluation.rows import key_of
 from refinecam.evaluation.store import Results
-from refinecam.evaluation.table import title_of
+from refinecam.evaluation.table import KEYS, title_of
 from refinecam.metrics import SCORES
+from refinecam.studies.plan import Evaluation
 from refinecam.studies.statistics import mean_interval
 
 FUNNYBIRDS = "funnybirds"
+EMPTY = dict.fromkeys(SCORES, 0.0) | {"roc_auc": 0.5}
+"""Score of a map that is the same everywhere, where maps are compared: leaving it out would reward empty maps."""
 LABEL_FREE = tuple(name for name, score in SCORES.items() if not score.needs_masks and not score.on_request)
 
 
-def stack(folders: Iterable[tuple[str, str, str, Path]]) -> pd.DataFrame:
-    """One row for each explained image and method of all evaluations.
+def stack(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
+    """One row for each explained image and each method that was asked for.
 
     Args:
-        folders: name of the data, name of the network, variant, and the evaluation's output.
+        evaluations: that are there.
 
     Returns:
         The rows of ``per_image.parquet`` of images that were explained, with ``data``, ``network``, ``variant``,
@@ -29,27 +33,38 @@ def stack(folders: Iterable[tuple[str, str, str, Path]]) -> pd.DataFrame:
         FunnyBirds score.
     """
     frames = []
-    for data, network, variant, folder in folders:
-        tables = Results(folder).tables()
+    for asked in evaluations:
+        tables = Results(asked.folder).tables()
         rows = tables["per_image"]
-        rows = rows[~rows["skipped"]].assign(data=data, network=network, variant=variant, folder=str(folder))
-        names = {key: title_of(dict(zip(("method", "stage", "aggregator"), key, strict=True))) for key in _keys(rows)}
-        rows["title"] = [names[key] for key in _keys(rows)]
+        rows = rows[~rows["skipped"]].assign(
+            data=asked.data.name, network=asked.network, variant=asked.variant, folder=str(asked.folder)
+        )
+        rows["title"] = [title_of(row) for row in rows[list(KEYS)].to_dict("records")]
         if FUNNYBIRDS in tables:
             own = per_image_scores(tables[FUNNYBIRDS])
-            rows = rows.merge(own, on=["index", "method", "stage", "aggregator"], how="left")
-        frames.append(rows)
+            rows = rows.merge(own, on=["index", *KEYS], how="left")
+        titles = {title_of(dict(zip(KEYS, key_of(method), strict=True))) for method in parse_methods(asked.methods)}
+        frames.append(rows[rows["title"].isin(titles)])
     return pd.concat(frames, ignore_index=True)
 
 
-def _keys(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
-    return list(zip(rows["method"], rows["stage"], rows["aggregator"], strict=True))
+def scored(rows: pd.DataFrame, scores: Iterable[str]) -> list[str]:
+    """Which of the scores the rows have."""
+    return [score for score in scores if score in rows and rows[score].notna().any()]
 
 
-def images_by_methods(rows: pd.DataFrame, score: str, titles: Sequence[str]) -> np.ndarray:
-    """A score as an array (images, methods); NaN where an image or a method has none."""
+def images_by_methods(rows: pd.DataFrame, score: str, titles: Sequence[str], empty: float = float("nan")) -> np.ndarray:
+    """A score as an array (images, methods); NaN where a method has not been evaluated.
+
+    Args:
+        rows: of one network on one data set.
+        score: its column.
+        titles: of the methods.
+        empty: score of a map that has none, because it is the same everywhere.
+    """
     keys = ["data", "network", "index"]
-    wide = rows.pivot_table(index=keys, columns="title", values=score, aggfunc="first", dropna=False, observed=True)
+    whole = rows.assign(**{score: rows[score].fillna(empty) if score in rows else np.nan})
+    wide = whole.pivot_table(index=keys, columns="title", values=score, aggfunc="first", dropna=False, observed=True)
     images = rows.drop_duplicates(keys).set_index(keys).sort_index().index
     return wide.reindex(index=images, columns=list(titles)).to_numpy(dtype=np.float64)
 
@@ -57,12 +72,6 @@ def images_by_methods(rows: pd.DataFrame, score: str, titles: Sequence[str]) -> 
 def oriented(values: np.ndarray, score: str) -> np.ndarray:
     """With the better values higher."""
     return values if SCORES[score].higher_is_better else -values
-
-
-def groups(rows: pd.DataFrame) -> Iterable[tuple[str, str, pd.DataFrame]]:
-    """Each network on each data set."""
-    for (data, network), own in rows.groupby(["data", "network"], sort=False):
-        yield str(data), str(network), own
 
 
 def described(values: np.ndarray, **named: Any) -> dict[str, Any]:
@@ -75,8 +84,3 @@ def described(values: np.ndarray, **named: Any) -> dict[str, Any]:
 def parts(table: pd.DataFrame, *names: str) -> Iterable[tuple[Any, pd.DataFrame]]:
     """The table by the values of some columns, in order; nothing of an empty one, which has no columns."""
     return table.groupby(list(names), sort=False) if len(table) else ()
-
-
-def round_table(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
-    """As people read it."""
-    return table.round(dict.fromkeys(table.select_dtypes("number"), digits))

@@ -9,7 +9,7 @@ from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import dots
 from refinecam.studies.methods import CAMS, TRIVIAL, shallow
 from refinecam.studies.statistics import mean_interval
-from refinecam.studies.tables import LABEL_FREE, described, groups, images_by_methods, oriented, parts
+from refinecam.studies.tables import LABEL_FREE, described, images_by_methods, oriented, parts, scored
 
 FOOLED = ("average_drop", "adcc")
 NOT_FOOLED = ("road", "arcc")
@@ -24,7 +24,7 @@ def needs(presets: Sequence[str]) -> Needs:
 def find(rows: pd.DataFrame) -> Findings:
     """Every label-free score of every map, and whether a trivial one beats the mean of the real ones."""
     table, claims = [], []
-    for data, network, own in groups(rows):
+    for (data, network), own in parts(rows, "data", "network"):
         cams = own[own["method"].isin(CAMS) & own["stage"].isin(("0", "-1"))]
         ends = {
             f"CAMs at the {end} stage": list(cams.loc[cams["stage"] == stage, "title"].unique())
@@ -33,7 +33,7 @@ def find(rows: pd.DataFrame) -> Findings:
         real = [title for titles in ends.values() for title in titles]
         there = set(own["title"])
         trivial = [name for name in TRIVIAL if name in there]
-        for score in LABEL_FREE:
+        for score in scored(own, LABEL_FREE):
             values = images_by_methods(own, score, [*real, *trivial])
             for title, column in zip([*real, *trivial], values.T, strict=True):
                 table.append(described(column, data=data, network=network, score=score, method=title))

@@ -10,7 +10,6 @@ from torch.utils.tensorboard import SummaryWriter
 from refinecam.core.files import write_file
 from refinecam.evaluation.table import escaped
 from refinecam.studies.base import Claim, Findings
-from refinecam.studies.tables import round_table
 
 EVENTS = ".study"
 """End of the names of TensorBoard files, which the next run of a study replaces."""
@@ -27,7 +26,7 @@ def write_findings(findings: Findings, folder: Path) -> list[Path]:
 
     for name, table in findings.tables.items():
         write(f"{name}.csv", partial(table.to_csv, index=False))
-        shown = round_table(table)
+        shown = table.round(3)
         write(f"{name}.md", partial(_write, markdown(shown)))
         write(f"{name}.tex", partial(_write, latex(shown)))
     for name, figure in findings.figures.items():
@@ -47,7 +46,7 @@ def show_in_tensorboard(findings: Findings, folder: Path) -> None:
         if findings.claims:
             writer.add_text("claims", claims_page(findings.claims))
         for name, table in findings.tables.items():
-            writer.add_text(name, markdown(round_table(table)))
+            writer.add_text(name, markdown(table.round(3)))
         for name, figure in findings.figures.items():
             writer.add_figure(name, figure, close=False)
 
@@ -70,23 +69,6 @@ def _alignment(table: pd.DataFrame) -> str:
     return "".join("r" if pd.api.types.is_numeric_dtype(kind) else "l" for kind in table.dtypes)
 
 
-def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
-    """A line for each claim."""
-    return pd.DataFrame(
-        [
-            {
-                "claim": claim.text,
-                "measured": claim.effect,
-                "where": claim.where,
-                "effect": str(claim.estimate),
-                "images": claim.estimate.images,
-                "verdict": claim.verdict,
-            }
-            for claim in claims
-        ]
-    )
-
-
 def claims_page(claims: Sequence[Claim]) -> str:
     """The claims with their effects, as Markdown."""
     counts = pd.Series([claim.verdict for claim in claims]).value_counts()
@@ -95,7 +77,9 @@ def claims_page(claims: Sequence[Claim]) -> str:
         f"{len(claims)} checks: {summary}. An effect is what the claim says is above 0, with its bootstrap 95% "
         "interval over images; a claim held where the whole interval is above 0, and did not where it is below."
     )
-    return f"# What held\n\n{intro}\n\n{markdown(claims_table(claims))}"
+    heads = ("claim", "measured", "where", "effect", "images", "verdict")
+    lines = [(c.text, c.effect, c.where, str(c.estimate), c.estimate.images, c.verdict) for c in claims]
+    return f"# What held\n\n{intro}\n\n{markdown(pd.DataFrame(lines, columns=heads))}"
 
 
 def _write(text: str, path: Path) -> None:

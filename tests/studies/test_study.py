@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from refinecam.core.errors import InputError
 from refinecam.studies import STUDIES
 from refinecam.studies.plan import Evaluation, evaluations, read_plan, united
+from refinecam.studies.tables import stack
 from refinecam.study import PLAN, evaluation_arguments, run_study
 from tests.command_lines import ROOT
 
@@ -63,13 +64,26 @@ def test_study_evaluates_what_is_missing_and_the_next_one_goes_on(plan, tmp_path
     run_study(["qualitative", *given])  # adds methods to the same evaluation
     assert "shapes-tiny: 4 of 10 methods to evaluate" in capfd.readouterr().out
     second = pd.read_parquet(tmp_path / "results/shapes-tiny/per_image.parquet")
+    (asked,) = read_plan(plan)["shapes"].networks
+    rows = stack([Evaluation(read_plan(plan)["shapes"], asked, tmp_path / "results/shapes-tiny", ("LayerCAM",), ())])
+    assert set(rows["title"]) == {"LayerCAM, stage -1"}  # of all that the studies before have evaluated
     keys = ["index", "method", "stage", "aggregator"]
     together = first.merge(second, on=keys, suffixes=("", "_again"))
     assert len(together) == len(first) < len(second)
     assert (together["arcc"].eq(together["arcc_again"]) | together["arcc"].isna()).all()
 
-    with pytest.raises(InputError, match=r"images: .*shapes-tiny has 3, not 5; name that number, or other results"):
+    with pytest.raises(InputError, match=r"images: .*shapes-tiny has 3, not 5; name that, or other results"):
         run_study(["correlation", *given, "--images", "5"])
+    content = yaml.safe_load(plan.read_text())
+    own = content["shapes"]["networks"]["tiny"]
+    for change, message in (
+        ({"model.only_correct": True}, "model.only_correct: .*shapes-tiny has False, not True"),
+        ({"model.checkpoint": "shapes-resnet18"}, "networks: .*shapes-tiny is of other weights than shapes-resnet18"),
+    ):
+        content["shapes"]["networks"] = {"tiny": own | change}
+        (tmp_path / "changed.yaml").write_text(yaml.safe_dump(content))
+        with pytest.raises(InputError, match=message):
+            run_study(["stages", *given, "--plan", str(tmp_path / "changed.yaml"), "--dry-run"])
     run_study(["correlation", *given, "--no-evaluate", "--output", str(tmp_path / "elsewhere")])
     printed = capfd.readouterr().out
     assert "left out of" in printed
