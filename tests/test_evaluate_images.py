@@ -1,5 +1,6 @@
 """Pictures in folders through evaluate.py: ImageNet's labels, masks, broken files, networks of any origin."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -111,6 +112,8 @@ def test_networks_of_ones_own_are_evaluated(origin, root, tmp_path):
     with torch.no_grad():
         predicted = expected.eval()(batch["image"]).argmax(1).tolist()
     assert pd.read_parquet(tmp_path / "out/predictions.parquet")["predicted"].tolist() == predicted
+    made = json.loads((tmp_path / "out/evaluation.json").read_text())["identity"].get("network")
+    assert made == ("tests.models.test_foreign.own_network" if origin == "network" else None)
 
 
 @pytest.mark.parametrize(

@@ -58,12 +58,13 @@ def test_interrupted_evaluation_computes_only_what_is_missing(trained, whole, tm
 
     with monkeypatch.context() as patched:
         patched.setattr(RandomCAM, "explain", failing)
-        with pytest.raises(RuntimeError, match="interrupted"):
+        with pytest.raises(RuntimeError, match="interrupted") as held:  # as a notebook holds it, with all that it names
             evaluate(evaluate_args(trained, tmp_path, *MORE))
     assert sorted(set(pd.read_parquet(tmp_path / "parts/per_image")["index"])) == [0, 1, 2, 3]
     asked = counted(monkeypatch, LayerCAM)
     evaluate(evaluate_args(trained, tmp_path, *MORE))
     assert sum(asked) == 2 * 3  # three images were missing of seven
+    assert held.traceback
     check_same(tmp_path, whole)
     asked.clear()
     evaluate(evaluate_args(trained, tmp_path, *MORE))

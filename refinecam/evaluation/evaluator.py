@@ -28,6 +28,13 @@ from refinecam.models.choice import choose_network
 LOG_SECONDS = 30
 
 
+class _Release(L.Callback):
+    """Lets others into the folder after an error, when Lightning does not call ``teardown``."""
+
+    def on_exception(self, trainer: L.Trainer, evaluator: Any, exception: BaseException) -> None:
+        evaluator.results.close()
+
+
 class Evaluator(L.LightningModule):
     """Every score of every method on every test image that the classifier gets right, and how often it does.
 
@@ -91,6 +98,7 @@ class Evaluator(L.LightningModule):
         chosen = choose_network(backbone, checkpoint, network, image_size)
         self.network, self.title, self.image_size = chosen.network, chosen.title, chosen.image_size
         self.named = {"backbone": chosen.backbone, "checkpoint": chosen.checkpoint}
+        self.function = network
         self.checkpoint, self.normalize = chosen.path, chosen.normalize
         side = self.image_size
         example = None if side is None else torch.zeros(1, 3, side, side)
@@ -239,6 +247,7 @@ class Evaluator(L.LightningModule):
         """What makes the numbers, beside the methods and the scores."""
         return {
             "weights": weights_digest(self.network),
+            **({} if self.function is None else {"network": self.function}),
             "data": data_of(self.trainer).identity(),
             "own scores": self.own.table if self.own is not None else "",
             "target": self.target,
@@ -310,6 +319,10 @@ class Evaluator(L.LightningModule):
             confidence=self.confidence,
         )
         return {metric.title: spread(metric.per_image(evaluation), scored) for metric in metrics}
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """What Lightning tells callbacks alone."""
+        return [_Release()]
 
     def teardown(self, stage: str) -> None:
         """Let others into the folder."""

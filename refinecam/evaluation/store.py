@@ -169,7 +169,7 @@ class Results:
         if rows != images * len(methods):
             raise InputError(
                 f"output: {self.parts} has {rows} rows of {images} images and {len(methods)} methods; run the same "
-                "again, which adds the missing ones"
+                "again over all images, which adds the missing ones"
             )
         for name, table in tables.items():
             write_file(self.folder / f"{name}.parquet", partial(table.to_parquet, index=False))

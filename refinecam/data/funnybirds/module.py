@@ -1,5 +1,6 @@
 """LightningDataModule of FunnyBirds."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -87,6 +88,11 @@ class FunnyBirdsDataModule(DataModule):
     def title(self) -> str:
         """What the images are, for tables."""
         return f"FunnyBirds in {Path(self.folder).resolve().name}"
+
+    def identity(self) -> dict[str, Any]:
+        """Besides its arguments the lists of classes and of test images."""
+        lists = b"".join((self.folder / name).read_bytes() for name in ("classes.json", "dataset_test.json"))
+        return {**super().identity(), "lists": hashlib.blake2b(lists, digest_size=16).hexdigest()}
 
     def own_scorer(self, batch: Mapping[str, Any], chunk: int | None = None) -> BirdScorer | None:
         """FunnyBirds' own scores, where the batches have the interventions."""

@@ -1,5 +1,6 @@
 """LightningDataModule of the shapes."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -175,6 +176,14 @@ class ShapesDataModule(DataModule):
         """What the images are, for tables."""
         drawn = "" if self.style == "varied" else "paper-style " if self.style == "paper" else "varied and paper-style "
         return f"{drawn}shapes on {' and '.join(self.sources)} backgrounds, seed {self.seed}"
+
+    def identity(self) -> dict[str, Any]:
+        """Besides its arguments the pictures of the test's backgrounds."""
+        digest = hashlib.blake2b(digest_size=16)
+        for source in self.pictures:
+            for picture in self.pictures[source]["test"]:
+                digest.update(picture.data)
+        return {**super().identity(), **({"pictures": digest.hexdigest()} if self.pictures else {})}
 
     def describe(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         """Size band and style of each image."""

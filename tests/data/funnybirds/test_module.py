@@ -14,6 +14,15 @@ from refinecam.data import FunnyBirdsDataModule, JointTransform
 from tests.data.funnybirds.files import SIZE, ready
 
 
+def test_birds_drawn_anew_are_others(copied):
+    first = FunnyBirdsDataModule(folder=str(copied)).identity()
+    assert FunnyBirdsDataModule(folder=str(copied), batch_size=3).identity() == first
+    classes = json.loads((copied / "classes.json").read_text())
+    classes[0]["parts"], classes[1]["parts"] = classes[1]["parts"], classes[0]["parts"]
+    (copied / "classes.json").write_text(json.dumps(classes))
+    assert FunnyBirdsDataModule(folder=str(copied)).identity() != first
+
+
 def test_validation_images_are_training_images_that_are_not_trained_on(folder):
     module = ready(folder=str(folder), image_size=SIZE, val_share=0.3, interventions=True, batch_size=2)
     sets = module.datasets

@@ -4,6 +4,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from refinecam.data import CropStage, ShapesDataModule
@@ -38,6 +39,17 @@ def test_batches(module):
     assert set(batch["mask"].unique().tolist()) == {0.0, 1.0}
     assert batch["label"].dtype == batch["index"].dtype == torch.int64
     assert batch["index"].tolist() == [0, 1, 2, 3]
+
+
+def test_other_background_pictures_are_other_images(tmp_path):
+    found = []
+    for shade in (9, 200, 200):
+        for page in range(3):
+            Image.new("RGB", (64, 64), (shade, 9 * page, 0)).save(tmp_path / f"{page}.png")
+        module = ShapesDataModule(image_size=48, backgrounds=str(tmp_path), imputed=0)
+        module.setup("test")
+        found.append(module.identity())
+    assert found[0] != found[1] == found[2]
 
 
 def test_curriculum_grows_and_never_repeats_a_sample(module):
