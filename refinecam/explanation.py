@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from refinecam.attribution import AttributionMethod, parse_methods
 from refinecam.attribution.method import resize
 from refinecam.attribution.probing import USUAL_SIDE, described_input, usual_image
+from refinecam.core.calls import check_titles
 from refinecam.core.errors import InputError
 from refinecam.core.running import Method, Targets, as_targets, bare, eval_mode, first_logits
 from refinecam.data import JointTransform
@@ -248,7 +249,9 @@ def _parsed(methods: str | AttributionMethod | Sequence[str | AttributionMethod]
         raise InputError(
             f"methods: expected at least one, such as LayerCAM() or 'RefineCAM(LayerCAM)', got {wrong or given!r:.80}"
         )
-    return [m for value in given for m in (parse_methods(value) if isinstance(value, str) else [value])]
+    found = [m for value in given for m in (parse_methods(value) if isinstance(value, str) else [value])]
+    check_titles(found, "methods")
+    return found
 
 
 def _from_array(image: np.ndarray) -> Image.Image:

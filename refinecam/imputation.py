@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refinecam.core.checks import check_tensor
+from refinecam.core.checks import check_input, check_tensor
 from refinecam.core.errors import InputError
 
 TOLERANCE = 2e-6
@@ -50,10 +50,8 @@ def impute(images: Tensor, missing: Tensor) -> Tensor:
     Raises:
         InputError: if the shapes do not belong together or ``missing`` is not bool.
     """
-    check_tensor("images", images, "float tensor (N, C, H, W)")
+    check_input(images, None)
     check_tensor("missing", missing, "bool tensor (N, 1, H, W)")
-    if images.ndim != 4 or not images.is_floating_point():
-        raise InputError(f"images: expected a float tensor (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
     expected = (len(images), 1, *images.shape[2:])
     if missing.dtype != torch.bool or missing.shape != expected:
         raise InputError(f"missing: expected a bool tensor {expected}, got {missing.dtype} {tuple(missing.shape)}")

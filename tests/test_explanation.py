@@ -81,6 +81,7 @@ def test_what_cannot_be_explained(network, folder):
         ({"target": "terrier"}, r"target: \d+ classes have 'terrier' in their names: .*; give a number"),
         ({"target": "unicorn"}, "target: no class is named 'unicorn'; close to it: "),
         ({"methods": []}, "methods: expected at least one"),
+        ({"methods": [LayerCAM(network.blocks[0]), LayerCAM(network.blocks[1])]}, "stage Sequential' is there twice"),
         ({"methods": [LayerCAM]}, "methods: expected at least one, such as .*LayerCAM"),
         ({"image": np.zeros((4, 4, 3))}, "image: expected an array of uint8"),
         ({"classes": ["a", "b"]}, "classes: the network has 1000, got 2 names"),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from refinecam.attribution.capture import LayerRecord, record_layers
 from refinecam.attribution.layers import layers_of, stage_layers
 from refinecam.attribution.layouts import Layout, check_layout
-from refinecam.attribution.method import AttributionMethod, as_stage, name_of, register, upsample
+from refinecam.attribution.method import AttributionMethod, as_stage, normalize, register, resize
 from refinecam.core.errors import InputError, check_choice, check_range
 from refinecam.core.running import Targets, as_targets, bare, owned
 
@@ -32,14 +32,6 @@ class CAM(AttributionMethod):
         check_layout(layout)
         self.stage: int | str | nn.Module = as_stage(stage)
         self.layout = layout
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self._arguments())})"
-
-    def _arguments(self) -> list[str]:
-        """As one would write them."""
-        stage = name_of(self.stage) if isinstance(self.stage, nn.Module) else repr(self.stage)
-        return [f"stage={stage}", *([f"layout={self.layout!r}"] if self.layout else [])]
 
     def layers(self, model: nn.Module, image: Tensor | None = None) -> list[str]:
         """The layer of ``stage``."""
@@ -77,7 +69,7 @@ class CAM(AttributionMethod):
                 raise InputError(f"layout: no layer named {listed}; name those of the model")
         with owned(model):
             layers = stage_layers(model, image) if stages is None else layers_of(model, stages, image=image)
-            return [upsample(raw.relu(), image.shape[2:]) for raw in self.raw(model, image, target, layers)]
+            return [normalize(resize(raw.relu(), image.shape[2:])) for raw in self.raw(model, image, target, layers)]
 
     @abstractmethod
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
@@ -111,10 +103,6 @@ class GradientCAM(CAM):
         super().__init__(stage, layout)
         check_choice(get_args(Activations), activations=activations)
         self.activations: str = activations
-
-    def _arguments(self) -> list[str]:
-        chosen = [] if self.activations == "signed" else [f"activations={self.activations!r}"]
-        return [*super()._arguments(), *chosen]
 
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
         """Signed maps at the layers' own resolution; see :class:`CAM`."""
@@ -166,9 +154,6 @@ class GradCAMPlusPlus(GradientCAM):
         super().__init__(stage, layout, activations)
         check_range(0, epsilon=epsilon)
         self.epsilon = epsilon
-
-    def _arguments(self) -> list[str]:
-        return [*super()._arguments(), *([] if self.epsilon == EPSILON else [f"epsilon={self.epsilon!r}"])]
 
     @property
     def short_name(self) -> str:

@@ -1,7 +1,7 @@
 """Activations and gradients of several layers in one forward and one backward, leaving no trace in the model."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -42,15 +42,10 @@ def recorded_outputs(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[s
         return hook
 
     check_not_scripted(model, layers, "stage")
-    handles: list[Any] = []
-    try:
+    with ExitStack() as hooks, eagerly(model):
         for name in layers:
-            handles.append(modules[name].register_forward_hook(hook_for(name)))
-        with eagerly(model):
-            yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
+            hooks.enter_context(modules[name].register_forward_hook(hook_for(name)))
+        yield outputs
 
 
 @contextmanager

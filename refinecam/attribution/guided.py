@@ -1,7 +1,7 @@
 """Guided Grad-CAM: a CAM that says where, guided backpropagation that says which pixels."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -52,9 +52,8 @@ def _positive_gradients(model: nn.Module) -> Iterator[None]:
         if output.requires_grad:
             output.register_hook(torch.relu)
 
-    handles = [m.register_forward_hook(hook) for m in model.modules() if isinstance(m, nn.ReLU)]
-    try:
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, nn.ReLU):
+                hooks.enter_context(module.register_forward_hook(hook))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -6,15 +6,14 @@ from math import sqrt
 from typing import Any
 
 import torch
-from timm.layers import GlobalResponseNormMlp, LayerNorm2d, Mlp
+from timm.layers import GlobalResponseNormMlp, Mlp
 from torch import Tensor, nn
-from torchvision.models.convnext import LayerNorm2d as TorchvisionNorm
 
 from refinecam.core.errors import InputError
 
 LAYOUT = re.compile(r"NCHW|NHWC|(\d+\+)?tokens")
 CHANNELS_FIRST = (
-    *(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d, LayerNorm2d, TorchvisionNorm),
+    *(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Upsample, nn.PixelShuffle),
 )
 MLPS = (Mlp, GlobalResponseNormMlp)
@@ -94,8 +93,9 @@ def _by_type(module: nn.Module) -> str | None:
     """The layout that layers of this type put out."""
     if isinstance(module, CHANNELS_FIRST):
         return "NCHW"
-    if isinstance(module, nn.LayerNorm):
-        return "NHWC" if len(module.normalized_shape) == 1 else "NCHW"
+    if isinstance(module, nn.LayerNorm):  # timm's and torchvision's LayerNorm2d, LayerNormAct2d, … are of this type
+        first = len(module.normalized_shape) > 1 or "2d" in type(module).__name__
+        return "NCHW" if first else "NHWC"
     if isinstance(module, MLPS):
         return "NHWC" if isinstance(module.fc1, nn.Linear) else "NCHW"
     return "NHWC" if isinstance(module, nn.Linear) else None

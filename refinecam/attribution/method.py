@@ -1,6 +1,5 @@
 """What every attribution method is: a callable from model, image and class to a map."""
 
-import inspect
 from abc import ABC, abstractmethod
 from functools import partial
 from numbers import Integral
@@ -10,15 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refinecam.core.calls import options_of
 from refinecam.core.errors import InputError
 from refinecam.core.memory import in_room
 from refinecam.core.running import Targets, as_targets, bare, owned
 
 METHODS: dict[str, type["AttributionMethod"]] = {}
 """Every attribution method by its name in configs."""
-HABITS = {"model", "target_layers", "reshape_transform", "base_method"}
-"""Arguments of another library's constructors."""
-UNNAMED = {"stage", "aggregator", "layout", "chunk"}
+GRAD_CAM_ARGUMENTS = {"model", "target_layers", "reshape_transform", "base_method"}
+"""Arguments of grad-cam's constructors, which take the model."""
+UNNAMED = {"stage", "aggregator", "chunk"}
 """Options that a name leaves out: they have columns of their own, or do not change the map."""
 
 
@@ -39,7 +39,7 @@ class AttributionMethod(ABC):
         """Answer what users of other libraries write."""
         first = args[0] if args else None
         listed = isinstance(first, list | tuple) and any(isinstance(value, nn.Module) for value in first)
-        if HABITS & options.keys() or listed or (isinstance(first, nn.Module) and len(args) > 1):
+        if GRAD_CAM_ARGUMENTS & options.keys() or listed or (isinstance(first, nn.Module) and len(args) > 1):
             raise InputError(
                 f"{cls.__name__}: the model goes into the call, and a layer alone or none into the constructor: "
                 "LayerCAM(model.layer4[-1])(model, images, targets), RefineCAM(LayerCAM())(model, images, targets)"
@@ -47,16 +47,12 @@ class AttributionMethod(ABC):
         return super().__new__(cls)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        return f"{type(self).__name__}({', '.join(options_of(self))})"
 
     @property
     def name(self) -> str:
         """Name in tables and figures, without stage and aggregator, with every option that is not the default."""
-        options = [
-            f"{name}={getattr(self, name)!r}"
-            for name, parameter in inspect.signature(type(self)).parameters.items()
-            if name not in UNNAMED and getattr(self, name, parameter.default) != parameter.default
-        ]
+        options = options_of(self, UNNAMED)
         return f"{self.short_name}({', '.join(options)})" if options else self.short_name
 
     @property
@@ -145,11 +141,6 @@ def normalize(maps: Tensor) -> Tensor:
     low, high = maps.amin((1, 2, 3), keepdim=True), maps.amax((1, 2, 3), keepdim=True)
     span = high - low
     return (maps - low) / torch.where(span == 0, torch.ones_like(span), span)
-
-
-def upsample(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Resize maps (N, 1, h, w) to ``size`` and normalize them, in float32."""
-    return normalize(resize(maps, size))
 
 
 def resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

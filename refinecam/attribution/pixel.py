@@ -84,9 +84,6 @@ class IntegratedGradients(PixelMethod):
         check_counts({"chunk": chunk}, steps=steps)
         self.steps, self.chunk, self.passes = steps, chunk, 3 * steps
 
-    def __repr__(self) -> str:
-        return f"IntegratedGradients(steps={self.steps}, chunk={self.chunk})"
-
     def attribute(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """From ``steps`` forwards and backwards an image."""
         chunk = chunk_size(image, self.chunk)

@@ -38,9 +38,6 @@ class ScoreCAM(CAM):
         check_counts({"chunk": chunk})
         self.chunk = chunk
 
-    def _arguments(self) -> list[str]:
-        return [*super()._arguments(), *([f"chunk={self.chunk}"] if self.chunk else [])]
-
     def raw(self, model: nn.Module, image: Tensor, target: Tensor, layers: Sequence[str]) -> list[Tensor]:
         """Maps at the layers' own resolution; see :class:`~refinecam.attribution.cams.CAM`."""
         check_input(image, target)

@@ -25,9 +25,6 @@ class RandomCAM(AttributionMethod):
         check_not_negative(seed=seed)
         self.seed = seed
 
-    def __repr__(self) -> str:
-        return f"RandomCAM(seed={self.seed})"
-
     def explain(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         """Noise in [0, 1]; the model is not asked."""
         check_input(image, target)

@@ -2,14 +2,16 @@
 
 import ast
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
+
+from torch import nn
 
 from refinecam.core.errors import InputError
 
 CLOSE = 0.72
-"""A typo is nearer than that; the name of another library's method is not."""
+"""Similarity from which an unknown name is taken for a typo; another library's method is less similar."""
 
 
 def parse_calls(text: str | Sequence[str], known: Mapping[str, Callable[..., Any]], argument: str) -> list[Any]:
@@ -42,11 +44,37 @@ def parse_calls(text: str | Sequence[str], known: Mapping[str, Callable[..., Any
     if len(nodes) == 1 and isinstance(nodes[0], ast.List):  # already bracketed
         nodes = nodes[0].elts
     made = [_call(node, known, argument) for node in nodes]
+    check_titles(made, argument)
+    return made
+
+
+def check_titles(made: Sequence[Any], argument: str) -> None:
+    """Refuse objects that tables and figures would not distinguish.
+
+    Raises:
+        InputError: naming the first.
+    """
     titles = [getattr(value, "title", None) for value in made]
     twice = [title for title in titles if title is not None and titles.count(title) > 1]
     if twice:
         raise InputError(f"{argument}: {twice[0]!r} is there twice")
-    return made
+
+
+def options_of(made: object, leave_out: Collection[str] = ()) -> list[str]:
+    """Options of an object that are not its constructor's defaults, as one writes them; modules by their type.
+
+    >>> class Blur:
+    ...     def __init__(self, sigma=1.0, mode="same"):
+    ...         self.sigma, self.mode = sigma, mode
+    >>> options_of(Blur(mode="full"))
+    ["mode='full'"]
+    """
+    found = []
+    for name, parameter in inspect.signature(type(made)).parameters.items():
+        value = getattr(made, name, parameter.default)
+        if name not in leave_out and value != parameter.default:
+            found.append(f"{name}={type(value).__name__ if isinstance(value, nn.Module) else repr(value)}")
+    return found
 
 
 def _call(node: ast.expr, known: Mapping[str, Callable[..., Any]], argument: str) -> Any:

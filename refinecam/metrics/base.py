@@ -1,6 +1,5 @@
 """What every score is: the mean of a per-image score over all images of all processes, known by a name."""
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics import Metric
 
-from refinecam.core.calls import parse_calls
+from refinecam.core.calls import options_of, parse_calls
 from refinecam.core.errors import InputError
 from refinecam.core.precision import wide
 from refinecam.metrics.evaluation import MapEvaluation
@@ -65,11 +64,7 @@ class PerImageMean(Metric, ABC):
     @property
     def title(self) -> str:
         """Name in tables: the registered one, with every option that is not the default."""
-        options = [
-            f"{name}={getattr(self, name)!r}"
-            for name, parameter in inspect.signature(type(self)).parameters.items()
-            if getattr(self, name) != parameter.default
-        ]
+        options = options_of(self)
         return f"{self.name}({', '.join(options)})" if options else self.name
 
     @property

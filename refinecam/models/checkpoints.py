@@ -154,14 +154,9 @@ def export_weights(weights: Weights, path: str | Path) -> None:
         name: value.half().contiguous() if value.ndim > 1 and value.is_floating_point() else value.contiguous()
         for name, value in weights.state.items()
     }
-    about: dict[str, Any] = {
-        "backbone": weights.backbone,
-        "num_classes": weights.num_classes,
-        "image_size": weights.image_size or "",
-    }
-    about["normalize"] = weights.normalize
+    about = {name: getattr(weights, name) for name in DESCRIPTION}
+    texts = {name: "" if value is None else str(value) for name, value in about.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    texts = {name: str(value) for name, value in about.items()}
     write_file(Path(path), lambda beside: save_file(state, beside, texts))
 
 

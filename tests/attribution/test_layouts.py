@@ -6,6 +6,7 @@ Reported for grad-cam: jacobgil/pytorch-grad-cam#452 (images of one row), #84, #
 import pytest
 import timm
 import torch
+import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
@@ -120,6 +121,9 @@ def test_proportions_come_before_widths():
         (lambda: nn.Linear(3, 16), (2, 8, 8, 16), "NHWC"),
         (lambda: nn.LayerNorm(16), (2, 8, 8, 16), "NHWC"),
         (lambda: nn.LayerNorm([8, 16, 16]), (2, 8, 16, 16), "NCHW"),
+        (lambda: timm.layers.LayerNorm2d(32), (2, 32, 64, 64), "NCHW"),  # where channels could be rows
+        (lambda: timm.layers.LayerNormAct2d(32), (2, 32, 64, 64), "NCHW"),
+        (lambda: torchvision.models.convnext.LayerNorm2d(32), (2, 32, 64, 64), "NCHW"),
         (lambda: timm.layers.Mlp(8, 16, use_conv=True), (2, 8, 16, 16), "NCHW"),
         (lambda: timm.layers.Mlp(8, 16), (2, 16, 16, 8), "NHWC"),
         (lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU()), (2, 8, 8, 2), "NCHW"),  # other strides

@@ -60,7 +60,7 @@ def test_bad_text(text, message):
     ("text", "name"),
     [
         ("ScoreCAM(stage=1, chunk=8)", "ScoreCAM"),
-        ('GuidedGradCAM("layer2", layout="NHWC")', "GuidedGradCAM"),
+        ('GuidedGradCAM("layer2", layout="NHWC")', "GuidedGradCAM(layout='NHWC')"),
         ('RefineCAM(ShapleyCAM, "inverse_exp_mean", layers=["a", "b"])', "RefineCAM(ShapleyCAM, a, b)"),
         ("IntegratedGradients(steps=20)", "IntegratedGradients(steps=20)"),
         ("LIME(samples=300, alpha=0.1)", "LIME(samples=300, alpha=0.1)"),

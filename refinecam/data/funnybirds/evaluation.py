@@ -32,7 +32,6 @@ class BirdBatch:
         removals: scenes without one background object, those of the first image first, shape (sum of K, 3, H, W).
         objects: number K of background objects of each image, int64 (N,).
         classes: entries of classes.json, in their order.
-        as_published: see :func:`~refinecam.data.funnybirds.scores.sufficiency_table`.
         chunk: images that go through the network at once; None takes what suits the device.
 
     Raises:
@@ -49,7 +48,6 @@ class BirdBatch:
         removals: Tensor,
         objects: Tensor,
         classes: Sequence[BirdClass],
-        as_published: bool = True,
         chunk: int | None = None,
     ) -> None:
         check_input(images, labels)
@@ -68,7 +66,7 @@ class BirdBatch:
             raise InputError("classes: expected entries of classes.json, such as FunnyBirdsDataModule.bird_classes")
         self.model, self.images, self.labels, self.part_maps = model, images, labels, part_maps
         self.subsets, self.removals, self.objects, self.classes = subsets, removals, objects, classes
-        self.as_published, self.chunk = as_published, chunk_size(images, chunk)
+        self.chunk = chunk_size(images, chunk)
 
     def _logits(self, images: Tensor) -> Tensor:
         with eval_mode(self.model):
@@ -229,7 +227,7 @@ class BirdEvaluation:
     @cached_property
     def controlled_synthetic_data_check(self) -> Tensor:
         """CSDC, (N, T); NaN for misclassified images, which are skipped."""
-        table = scores.sufficiency_table(self.batch.classes, self.batch.as_published)
+        table = scores.sufficiency_table(self.batch.classes)
         codes = scores.subset_codes(self.important)
         result = scores.controlled_synthetic_data_check(codes, self.batch.labels, table)
         return result.masked_fill((self.batch.predictions != self.batch.labels)[:, None], torch.nan)
@@ -249,11 +247,6 @@ class BirdEvaluation:
         """1 - D of the label, (N, T); NaN where no part and no object is irrelevant."""
         without = torch.cat([self.batch.without_part, self.batch.without_object], 1)
         return scores.distracted_share(self.important, scores.irrelevant_parts(self.batch.clean, without))
-
-    @property
-    def distractibility(self) -> Tensor:
-        """D of the label, (N, T)."""
-        return 1 - self.distracted_share
 
     @cached_property
     def single_deletion(self) -> Tensor:

@@ -3,7 +3,7 @@
 Hesse et al., "FunnyBirds: A Synthetic Vision Dataset for a Part-Based Analysis of Explainable AI Methods", ICCV 2023.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 PARTS = ("beak", "eye", "foot", "tail", "wing")
 """The removable parts, in the order in which every table here counts them."""
@@ -36,15 +36,6 @@ def subset_parts(subset: int) -> list[str]:
     ['beak', 'eye', 'wing']
     """
     return [part for position, part in enumerate(PARTS) if subset >> position & 1]
-
-
-def subset_of(parts: Iterable[str]) -> int:
-    """The set that has these parts.
-
-    >>> subset_of(["wing", "beak"])
-    17
-    """
-    return sum(1 << PARTS.index(part) for part in set(parts))
 
 
 def intervention_name(subset: int) -> str:

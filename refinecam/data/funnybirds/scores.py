@@ -59,24 +59,6 @@ def part_weights(part_maps: Tensor, objects: int = 0) -> Tensor:
     return torch.stack([*parts, *(reach(object_color(position)).squeeze(1) for position in range(objects))], 1)
 
 
-def part_importance(maps: Tensor, part_maps: Tensor, objects: int = 0) -> Tensor:
-    """Sum of a map over each part, and over the first background objects.
-
-    Args:
-        maps: attribution maps of any values, shape (N, 1, H, W).
-        part_maps: see :func:`part_weights`.
-        objects: background objects to count.
-
-    Returns:
-        Importances, shape (N, 5 + objects).
-
-    Raises:
-        InputError: if the shapes do not fit.
-    """
-    check_sizes(maps, part_maps)
-    return importance_of(maps, part_weights(part_maps, objects))
-
-
 def check_sizes(maps: Tensor, part_maps: Tensor) -> None:
     """Refuse maps that do not lie over their part maps."""
     if maps.ndim != 4 or maps.shape != (len(part_maps), 1, *part_maps.shape[2:]) or not maps.is_floating_point():
@@ -92,19 +74,18 @@ def importance_of(maps: Tensor, weights: Tensor) -> Tensor:
         return (wide(weights.flatten(2)) @ wide(maps).flatten(1)[:, :, None]).squeeze(2)
 
 
-def important_parts(maps: Tensor, importance: Tensor, thresholds: Tensor = THRESHOLDS) -> Tensor:
-    """Which parts a map calls important: those with more than a share of its sum.
+def important_parts(maps: Tensor, importance: Tensor) -> Tensor:
+    """Which parts a map calls important: those with more than a share of its sum, for each of :data:`THRESHOLDS`.
 
     Args:
         maps: attribution maps, shape (N, 1, H, W).
-        importance: see :func:`part_importance`, shape (N, P).
-        thresholds: shares, shape (T,).
+        importance: see :func:`importance_of`, shape (N, P).
 
     Returns:
         Bool tensor (N, T, P).
     """
     total = wide(maps).sum((1, 2, 3))[:, None]
-    least = total * thresholds.to(total.device)
+    least = total * THRESHOLDS.to(total.device)
     return importance[:, None] > least[:, :, None]
 
 
@@ -128,18 +109,17 @@ def minimal_sufficient_sets(classes: Sequence[BirdClass], label: int) -> list[in
     return [s for s in sufficient if not any(t != s and t & s == t for t in sufficient)]
 
 
-def sufficiency_table(classes: Sequence[BirdClass], as_published: bool = True) -> Tensor:
+def sufficiency_table(classes: Sequence[BirdClass]) -> Tensor:
     """Controlled Synthetic Data Check of each class for each set of important parts, shape (classes, 32).
 
-    The largest share of a minimal sufficient set that is called important.
+    The largest share of a minimal sufficient set that is called important. 0 for the last class: the authors' code
+    finds no sufficient set for it, and so scores compare with the published ones.
 
     Args:
         classes: entries of classes.json, in their order.
-        as_published: the authors' code finds no sufficient set for the last class, which so has 0 everywhere; with it
-            scores compare with the published ones. False counts that class like the others.
     """
     table = torch.zeros(len(classes), SUBSETS, dtype=torch.float64)
-    for label in range(len(classes) - as_published):
+    for label in range(len(classes) - 1):
         sets = minimal_sufficient_sets(classes, label)
         for result in range(SUBSETS):
             table[label, result] = max(((result & s).bit_count() / s.bit_count() for s in sets), default=0)

@@ -29,8 +29,6 @@ class FunnyBirdsSummary(NamedTuple):
         dc: Deletion Check.
         distractibility: D.
         background_independence: BI, of the classifier.
-        single_deletion: SD.
-        target_sensitivity: TS.
         threshold: the one of 80 at which (CSDC + PC + DC) / 3 + D is highest, the lowest of equals.
         completeness: ((CSDC + PC + DC) / 3 + D) / 2.
         correctness: SD.
@@ -50,8 +48,6 @@ class FunnyBirdsSummary(NamedTuple):
     dc: float
     distractibility: float
     background_independence: float
-    single_deletion: float
-    target_sensitivity: float
     threshold: float
     completeness: float
     correctness: float
@@ -112,8 +108,6 @@ def summarize_birds(rows: pd.DataFrame | Sequence[dict[str, Any]]) -> FunnyBirds
         dc=float(dc[best]),
         distractibility=float(distractibility[best]),
         background_independence=float(table["independent"].sum() / table["objects"].sum()),
-        single_deletion=parts[1],
-        target_sensitivity=parts[2],
         threshold=THRESHOLDS[best].item(),
         completeness=parts[0],
         correctness=parts[1],

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from refinecam.data.funnybirds.evaluation import BirdBatch, BirdEvaluation
-from refinecam.data.funnybirds.parts import BODY_COLOR, PART_COLORS, PARTS, object_color, subset_of
+from refinecam.data.funnybirds.parts import BODY_COLOR, PART_COLORS, PARTS, object_color
 
 SIZE, OBJECTS = 20, (3, 0, 1, 2, 5, 4)
 THRESHOLDS = np.linspace(0.01, 0.50, num=80)
@@ -97,7 +97,7 @@ class Oracle:
         return [{name for name, value in sums.items() if value > total * t} for t in THRESHOLDS]
 
     def kept(self, parts):
-        return self.logits(self.subsets[subset_of(parts)])
+        return self.logits(self.subsets[sum(1 << PARTS.index(part) for part in parts)])
 
     def csdc(self):
         if self.prediction != self.label:
