@@ -16,7 +16,7 @@ from refinecam.studies.plan import Evaluation
 from refinecam.studies.statistics import mean_interval
 
 FUNNYBIRDS = "funnybirds"
-EMPTY = dict.fromkeys(SCORES, 0.0) | {"roc_auc": 0.5}
+EMPTY = dict.fromkeys((*SCORES, FUNNYBIRDS), 0.0) | {"roc_auc": 0.5}
 """Score of a map that is the same everywhere, where maps are compared: leaving it out would reward empty maps."""
 LABEL_FREE = tuple(name for name, score in SCORES.items() if not score.needs_masks and not score.on_request)
 
