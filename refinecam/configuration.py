@@ -172,8 +172,7 @@ class EvaluateCLI(_CLI):
         if model.checkpoint and not model.network:
             weights = read_weights(model.checkpoint, **known)
             known = {"backbone": weights.backbone, "image_size": weights.image_size}
-        given = ("backbone", "image_size") if known["backbone"] else ("image_size",)
-        self.data_follow(**{name: known[name] for name in given if name == "backbone" or known[name] is not None})
+        self.data_follow(**{name: value for name, value in known.items() if value is not None})
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Log to TensorBoard in the output folder, and show the time that is left, unless the config says otherwise."""

@@ -23,7 +23,7 @@ from refinecam.data import JointTransform
 from refinecam.data.images.dataset import cut_of, image_tensor
 from refinecam.data.images.listing import imagenet_classes
 from refinecam.data.pictures import open_rgb, to_rgb
-from refinecam.metrics import SCORES, MapEvaluation, parse_scores
+from refinecam.metrics import MapEvaluation, parse_scores, usual_scores
 from refinecam.metrics.evaluation import Confidence, probabilities
 from refinecam.visualization import overlay
 
@@ -183,7 +183,7 @@ def score(
             clean_confidence=clean,
             confidence=confidence,
         )
-        chosen = parse_scores(scores or _usual(again.get(name) is not None, masks is not None))
+        chosen = parse_scores(scores or usual_scores(masks is not None, again.get(name) is not None))
         columns: dict[str, Any] = {"image": range(len(images)), "method": name}
         columns |= {metric.title: metric.per_image(evaluation).tolist() for metric in chosen}
         tables.append(pd.DataFrame(columns))
@@ -235,11 +235,6 @@ def top_classes(
     """The most probable classes of one image: number, name and probability."""
     values, numbers = probabilities(logits[:1], confidence)[0].topk(min(count, logits.shape[1]))
     return [(i, names[i] if names else str(i), p) for i, p in zip(numbers.tolist(), values.tolist(), strict=True)]
-
-
-def _usual(again: bool, masks: bool) -> str:
-    usual = {name: s for name, s in SCORES.items() if not s.on_request and (masks or not s.needs_masks)}
-    return ", ".join(name for name, s in usual.items() if again or not s.needs_method)
 
 
 def _parsed(methods: str | AttributionMethod | Sequence[str | AttributionMethod]) -> list[AttributionMethod]:

@@ -49,7 +49,7 @@ def show_help(description: str, model: type, args: Sequence[str]) -> None:
         "--data FunnyBirdsDataModule --help has the options of other data.",
         add_help=False,
     )
-    parser.add_argument("--config", help="YAML file with any of these options; the command line has the last word")
+    parser.add_argument("--config", help="YAML file with any of these options; values on the command line override it")
     if "output" in inspect.signature(model).parameters:
         parser.add_argument("--output", default="runs/evaluation", help="folder for tables, figure and logs")
         parser.add_argument("--overwrite", default=False, help="true replaces another evaluation in this folder")

@@ -15,7 +15,7 @@ from refinecam.metrics.formulas import check_form
 CELL = 1.7
 SIDE = 3.6
 LETTERS, LINE = 13, 0.18
-"""Of a title, letters an inch and inches a line."""
+"""Of a title: characters per inch, and inches per line."""
 TOLERANCE = 0.02
 """By how much colors may leave [0, 1] through rounding."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from refinecam.core.errors import InputError
 
 MOST_OF_A_COLOR = 50
-"""Normalized colors stay far below."""
+"""Largest absolute value expected in a normalized image."""
 
 
 def check_model(model: nn.Module) -> None:

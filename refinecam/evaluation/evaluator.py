@@ -20,7 +20,7 @@ from refinecam.evaluation.report import report
 from refinecam.evaluation.rows import check_finite, feed, key_of, named, scores_in, so_far, spread
 from refinecam.evaluation.store import Results
 from refinecam.evaluation.tensorboard import HEADLINES
-from refinecam.metrics import SCORES, MapEvaluation, PerImageMean, parse_scores
+from refinecam.metrics import MapEvaluation, PerImageMean, parse_scores, usual_scores
 from refinecam.metrics.evaluation import Confidence, confidence_of
 from refinecam.models import check_colors
 from refinecam.models.choice import choose_network
@@ -216,8 +216,7 @@ class Evaluator(L.LightningModule):
     def _start(self, batch: dict[str, Any]) -> None:
         """Choose the scores by what the processes' first batches have, and say in the folder what is evaluated."""
         masks = self.trainer.strategy.reduce(torch.tensor(float("mask" in batch), device=self.device), reduce_op="sum")
-        usual = [name for name, s in SCORES.items() if not s.on_request and (masks or not s.needs_masks)]
-        titles = self.chosen or sorted(usual, key=lambda name: not SCORES[name].needs_masks)
+        titles = self.chosen or usual_scores(bool(masks))
         self.metrics = nn.ModuleList(
             nn.ModuleList(parse_scores(titles)).to(self.device) for _ in range(max(1, len(self.methods)))
         )

@@ -90,7 +90,7 @@ def _tables(
         )
         parts.append(_table(wide))
     for name in sorted(path.stem for path in results.folder.glob("*.csv")):
-        if name not in ("summary",):
+        if name != "summary":
             table = pd.read_csv(results.folder / f"{name}.csv")
             shown = worth_showing(table) if name == "accuracy" else table
             parts.append(f"<details><summary>{html.escape(name)}</summary>\n{_table(shown)}</details>")

@@ -41,8 +41,8 @@ def report(folder: str | Path, loggers: Sequence[Logger] = ()) -> list[Path]:
     heading = f"{escaped(about['title'])}: {len(predictions)} images, accuracy {right:.1%}"
     csv = {"accuracy": accuracy}
     values = {
-        f"accuracy/{' '.join(filter(None, (row.style, row.group, row.name_)))}": row.accuracy
-        for row in worth_showing(accuracy).rename(columns={"name": "name_"}).itertuples()
+        f"accuracy/{' '.join(filter(None, (row.style, row.group, row.name)))}": row.accuracy
+        for row in worth_showing(accuracy).itertuples()
     }
     if "skipped" in tables:
         csv["skipped"] = tables["skipped"]

@@ -6,7 +6,7 @@ import pkgutil
 from refinecam.metrics.adcc import ADCC
 from refinecam.metrics.arcc import ARCC
 from refinecam.metrics.average_drop import AverageDrop
-from refinecam.metrics.base import SCORES, PerImageMean, Summary, parse_scores, register
+from refinecam.metrics.base import SCORES, PerImageMean, Summary, parse_scores, register, usual_scores
 from refinecam.metrics.coherency import Coherency
 from refinecam.metrics.complexity import Complexity
 from refinecam.metrics.cosine_similarity import CosineSimilarity
@@ -44,4 +44,5 @@ __all__ = [
     "parse_scores",
     "register",
     "shared",
+    "usual_scores",
 ]

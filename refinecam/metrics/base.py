@@ -167,6 +167,19 @@ def parse_scores(text: str | Sequence[str]) -> list[PerImageMean]:
     return parse_calls(text, SCORES, "scores")
 
 
+def usual_scores(masks: bool, method: bool = True) -> list[str]:
+    """Names of the scores that are computed where none are named, those with ground truth first.
+
+    Args:
+        masks: whether there is ground truth.
+        method: whether the attribution method can be asked again.
+    """
+    usual = [name for name, s in SCORES.items() if not s.on_request and s.needs_masks <= masks]
+    return sorted(
+        (name for name in usual if SCORES[name].needs_method <= method), key=lambda name: not SCORES[name].needs_masks
+    )
+
+
 def register(
     name: str, *, needs_masks: bool = False, needs_method: bool = False, on_request: bool = False
 ) -> Callable[[Score], Score]:

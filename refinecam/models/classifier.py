@@ -25,7 +25,7 @@ from refinecam.models.checkpoints import check_colors, read_weights
 from refinecam.models.hints import create_hints, stage_maps
 
 CHECKED = 50
-"""Steps after which the loss is looked at, which waits for a GPU."""
+"""Steps between checks that the loss is finite; each waits for the GPU."""
 
 
 class Classifier(L.LightningModule):
@@ -46,8 +46,8 @@ class Classifier(L.LightningModule):
         teacher: weights of a trained network, given like ``checkpoint``, whose feature maps the network learns to
             predict as well: a start without ImageNet weights then takes fewer steps. The weight of this loss falls
             linearly from 1 to 0 over the training.
-        compile: train the network compiled by ``torch.compile``, which takes a minute for each size of view, of which
-            it bears eight, and on a CPU needs a C++ compiler; weights are saved, validated and tested as without it.
+        compile: train with ``torch.compile``. It takes about a minute for each image size, for at most eight sizes, and
+            on a CPU needs a C++ compiler. Checkpoints, validation and test are those of the network itself.
     """
 
     def __init__(

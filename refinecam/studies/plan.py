@@ -10,7 +10,7 @@ from refinecam.attribution import parse_methods
 from refinecam.core.errors import InputError, check_counts
 from refinecam.evaluation.rows import key_of
 from refinecam.evaluation.store import read_manifest
-from refinecam.metrics import SCORES, parse_scores
+from refinecam.metrics import SCORES, parse_scores, usual_scores
 
 PAPER = "LIME(preset='paper')", "KernelSHAP(preset='paper')"
 PRESETS = {"paper": PAPER, "full": ("LIME", "KernelSHAP")}
@@ -106,9 +106,7 @@ class Evaluation(NamedTuple):
         there = [score["name"] for score in self.manifest.get("scores", [])]
         if not self.scores and not there:
             return []
-        masks = self.data.truth in SCORES
-        usual = [name for name, s in SCORES.items() if not s.on_request and (masks or not s.needs_masks)]
-        return _united(there or sorted(usual, key=lambda name: not SCORES[name].needs_masks), self.scores, parse_scores)
+        return _united(there or usual_scores(self.data.truth in SCORES), self.scores, parse_scores)
 
     def passes(self) -> int:
         """Forward passes' worth of what is missing, roughly."""

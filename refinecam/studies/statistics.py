@@ -43,20 +43,17 @@ class Comparison(NamedTuple):
     p: float
 
 
-def bootstrap(
-    statistic: Callable[[np.ndarray], float], images: int, seed: int = 0, resamples: int = RESAMPLES
-) -> Interval:
+def bootstrap(statistic: Callable[[np.ndarray], float], images: int, resamples: int = RESAMPLES) -> Interval:
     """Percentile bootstrap over images (Efron & Tibshirani, 1993).
 
     Args:
         statistic: from the images' numbers, with repetition, to the estimate; NaN where a resample has none.
         images: how many there are.
-        seed: of the resamples.
-        resamples: their number.
+        resamples: their number; their seed is 0.
     """
     if not images:
         return Interval(np.nan, np.nan, np.nan, 0)
-    draws = np.random.default_rng(seed).integers(images, size=(resamples, images))
+    draws = np.random.default_rng(0).integers(images, size=(resamples, images))
     values = np.array([statistic(draw) for draw in draws])
     values = values[np.isfinite(values)]
     tail = (1 - LEVEL) / 2
@@ -64,19 +61,19 @@ def bootstrap(
     return Interval(float(statistic(np.arange(images))), float(low), float(high), images)
 
 
-def mean_interval(values: np.ndarray, seed: int = 0) -> Interval:
+def mean_interval(values: np.ndarray) -> Interval:
     """Mean of one value an image, with its interval; what is not finite is left out."""
     there = values[np.isfinite(values)]
-    return bootstrap(lambda draw: float(there[draw].mean()), len(there), seed)
+    return bootstrap(lambda draw: float(there[draw].mean()), len(there))
 
 
-def compare(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Comparison:
+def compare(first: np.ndarray, second: np.ndarray) -> Comparison:
     """Two values of each image; images without one of them are left out."""
     difference = first - second
     difference = difference[np.isfinite(difference)]
     wins = float(((difference > 0) + 0.5 * (difference == 0)).mean()) if len(difference) else np.nan
     p = float(wilcoxon(difference).pvalue) if np.any(difference) else 1.0
-    return Comparison(mean_interval(difference, seed), wins, p)
+    return Comparison(mean_interval(difference), wins, p)
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
@@ -86,10 +83,9 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
     0.993
     """
     there = np.isfinite(a) & np.isfinite(b)
-    a, b = (
-        a[there] - a[there].mean() if there.any() else a[there],
-        b[there] - b[there].mean() if there.any() else b[there],
-    )
+    if not there.any():
+        return float("nan")
+    a, b = a[there] - a[there].mean(), b[there] - b[there].mean()
     scale = np.sqrt((a**2).sum() * (b**2).sum())
     return float((a * b).sum() / scale) if scale > 0 else float("nan")
 

@@ -61,10 +61,10 @@ class ShapesDataModule(DataModule):
         num_workers: processes that draw samples, for each loader.
         style: ``varied`` shapes; ``paper``, drawn as the paper's public code does; or, to test a network, ``both``: as
             many test samples of each.
-        bands: (low, high) of each size band, in pixels at a 256 px canvas, in which an image of 224 px is the middle of
-            236 to 256 px, by the backbone; null for [[80, 100], [40, 50], [20, 25]], which are the paper's.
+        bands: (low, high) of each size band, in pixels on a canvas of 256 px; null for the paper's, [[80, 100],
+            [40, 50], [20, 25]].
         scenes: number of procedural scenes for training.
-        held_out_scenes: number of them for validation, and again for the test.
+        held_out_scenes: number of procedural scenes for each of validation and test.
         imputed: share of backgrounds with regions imputed like ROAD's.
         augment: turn, zoom and recolor the training backgrounds.
         curriculum: views around the shape for the first epochs, usually the smallest first; whole images follow. A
