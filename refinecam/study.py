@@ -92,11 +92,11 @@ def run_study(args: Sequence[str] | None = None) -> None:
                 failed.append(error)
     _show_missing(together)
     output = Path(options.output or Path(options.results) / options.name)
-    claims: list[Claim] = []
+    claims: dict[str, Sequence[Claim]] = {}
     for study in chosen:
         findings = _find(study, planned[study.name])
         if findings is not None:
-            claims += findings.claims
+            claims |= {study.title: findings.claims} if findings.claims else {}
             written = write_findings(findings, output if len(chosen) == 1 else output / study.name)
             if written:
                 print(f"{study.title}\n  {len(written)} files in {written[0].parent}", flush=True)

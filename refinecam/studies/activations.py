@@ -73,8 +73,8 @@ def _claims(cam: str, score: str, where: str, maps: Mapping[str, np.ndarray]) ->
         ):
             claims.append(
                 Claim(
-                    f"{kind} activations give a refined {cam} with a higher {score} than {against}",
-                    f"refined {cam}, {kind}, minus {against}; a map that is 0 everywhere counts as 0",
+                    f"{kind} activations give a refined {cam} with a higher {score}",
+                    f"refined {cam}, {kind}, minus {against}",
                     where,
                     mean_interval(refined - rival),
                 )

@@ -11,7 +11,7 @@ from refinecam.studies.base import Claim, Findings, Needs, Study
 from refinecam.studies.figures import bars
 from refinecam.studies.methods import TRIVIAL, refined
 from refinecam.studies.statistics import Interval, mean_interval
-from refinecam.studies.tables import described, images_by_methods, parts, scored
+from refinecam.studies.tables import EMPTY, described, images_by_methods, parts, scored
 
 CAMS = ("GradCAM++", "LayerCAM")
 DEFAULT = "arcc"
@@ -49,9 +49,9 @@ def find(rows: pd.DataFrame) -> Findings:
         titles = list(own["title"].unique())
         needed = {*TRIVIAL, *(f"{cam}, stage {stage}" for cam in CAMS for stage in (0, -1))}
         needed |= {f"RefineCAM({cam}), stage 0, product" for cam in CAMS}
-        default = np.nanmean(images_by_methods(own, DEFAULT, titles), axis=0)
+        default = np.nanmean(images_by_methods(own, DEFAULT, titles, EMPTY[DEFAULT]), axis=0)
         for variant, (part, score) in known.items():
-            values = images_by_methods(part, score, titles)
+            values = images_by_methods(part, score, titles, EMPTY[DEFAULT])
             rank = kendalltau(default, np.nanmean(values, axis=0), nan_policy="omit").statistic
             for title, column in zip(titles, values.T, strict=True):
                 row = described(column, data=data, network=network, variant=variant, method=title)

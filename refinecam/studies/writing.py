@@ -1,6 +1,6 @@
 """Files of a study: tables as CSV, Markdown and LaTeX, figures as PNG and PDF, claims as a page; all in TensorBoard."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def write_findings(findings: Findings, folder: Path) -> list[Path]:
         write(f"{name}.png", partial(figure.savefig, dpi=150))
         write(f"{name}.pdf", partial(figure.savefig, metadata={"CreationDate": None}))
     if findings.claims:
-        write("claims.md", partial(_write, claims_page(findings.claims)))
+        write("claims.md", partial(_write, claims_page({"": findings.claims})))
     show_in_tensorboard(findings, folder)
     return written
 
@@ -44,7 +44,7 @@ def show_in_tensorboard(findings: Findings, folder: Path) -> None:
         earlier.unlink()
     with SummaryWriter(str(folder), filename_suffix=EVENTS) as writer:
         if findings.claims:
-            writer.add_text("claims", claims_page(findings.claims))
+            writer.add_text("claims", claims_page({"": findings.claims}))
         for name, table in findings.tables.items():
             writer.add_text(name, markdown(table.round(3)))
         for name, figure in findings.figures.items():
@@ -69,17 +69,22 @@ def _alignment(table: pd.DataFrame) -> str:
     return "".join("r" if pd.api.types.is_numeric_dtype(kind) else "l" for kind in table.dtypes)
 
 
-def claims_page(claims: Sequence[Claim]) -> str:
-    """The claims with their effects, as Markdown."""
+def claims_page(sections: Mapping[str, Sequence[Claim]]) -> str:
+    """The claims with their effects, as Markdown: a section for each study, by its title."""
+    claims = [claim for section in sections.values() for claim in section]
     counts = pd.Series([claim.verdict for claim in claims]).value_counts()
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     intro = (
         f"{len(claims)} checks: {summary}. An effect is what the claim says is above 0, with its bootstrap 95% "
-        "interval over images; a claim held where the whole interval is above 0, and did not where it is below."
+        "interval over images; a claim held where the whole interval is above 0, and did not where it is below. Where "
+        "maps are compared, one that is the same everywhere has the score 0 (of roc_auc 0.5)."
     )
     heads = ("claim", "measured", "where", "effect", "images", "verdict")
-    lines = [(c.text, c.effect, c.where, str(c.estimate), c.estimate.images, c.verdict) for c in claims]
-    return f"# What held\n\n{intro}\n\n{markdown(pd.DataFrame(lines, columns=heads))}"
+    page = f"# What held\n\n{intro}\n"
+    for title, section in sections.items():
+        lines = [(c.text, c.effect, c.where, str(c.estimate), c.estimate.images, c.verdict) for c in section]
+        page += (f"\n## {title}\n" if title else "") + f"\n{markdown(pd.DataFrame(lines, columns=heads))}"
+    return page
 
 
 def _write(text: str, path: Path) -> None:
