@@ -57,8 +57,8 @@ class Evaluator(L.LightningModule):
             ``road``. ``insertion`` and ``deletion`` cost more than all others together and come only by name.
         target: class to explain: the true ``label`` or the ``predicted`` one.
         only_correct: score only images that are classified correctly; the others are counted as skipped.
-        output: folder for tables, summary and figure. The same evaluation goes on with what is there, also with methods
-            or scores added.
+        output: folder for tables, summary and figure. The same evaluation goes on with what is there, also with
+            methods, scores or, of shapes, images added.
         overwrite: replace another evaluation in this folder.
         image_size: side of the images, where not the checkpoint's or the backbone's own.
         seed: seed of what scores draw: ROAD's noise, and the order among equal pixels.
@@ -225,6 +225,7 @@ class Evaluator(L.LightningModule):
         if self.trainer.is_global_zero:
             about = {
                 "identity": self._identity(),
+                "images": data.images,
                 "methods": [list(key_of(method)) for method in self.methods],
                 "calls": [repr(method) for method in self.methods],
                 "title": f"{self.title}, {data.title}",

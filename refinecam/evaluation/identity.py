@@ -32,10 +32,10 @@ def versions() -> dict[str, str]:
 
 
 def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Why an evaluation is not the earlier one, nor that with more methods or scores; empty if it is.
+    """Why an evaluation is not the earlier one, nor that with more methods, scores or images; empty if it is.
 
     Args:
-        earlier: manifest with ``identity``, ``methods`` and ``scores``.
+        earlier: manifest with ``identity``, ``methods``, ``scores``, and ``images`` where these may be added.
         now: likewise.
     """
     if "identity" not in earlier:
@@ -44,8 +44,11 @@ def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     gone = [", ".join(filter(None, method)) for method in earlier["methods"] if tuple(method) not in given]
     named = {score["name"] for score in now["scores"]}
     gone += [score["name"] for score in earlier["scores"] if score["name"] not in named]
+    there, asked = earlier.get("images"), now.get("images")
+    fewer = [f"it has {there} images, and {asked} are asked for"] if there and asked and asked < there else []
     return [
         *differences(earlier["identity"], now["identity"]),
+        *fewer,
         *(f"{name} is in it and not asked for" for name in gone),
     ]
 

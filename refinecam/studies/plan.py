@@ -82,6 +82,8 @@ class Evaluation(NamedTuple):
         identity = self.manifest.get("identity", {})
         there = {f"data.{name}": value for name, value in identity.get("data", {}).items()}
         there |= {f"model.{name}": identity.get(name) for name in ("target", "only_correct", "network")}
+        if (number := self.manifest.get("images") or 0) > self.data.images:
+            there[self.data.size] = number
         for name, asked in self.arguments.items():
             known = there.get(name) is not None and not Path(str(asked)).exists()  # files may have been moved
             if known and str(there[name]) != str(asked):
@@ -89,9 +91,10 @@ class Evaluation(NamedTuple):
                 raise InputError(f"{what}: {self.folder} has {there[name]}, not {asked}; name that, or other results")
 
     def missing(self) -> list[str]:
-        """Methods that are not there, or not with all scores."""
+        """Methods that are not there, or not with all scores and images."""
         about = read_manifest(self.folder) or {}
-        there = {tuple(key) for key in about.get("methods", [])}
+        fewer = (about.get("images") or self.data.images) < self.data.images
+        there = set() if fewer else {tuple(key) for key in about.get("methods", [])}
         scored = {score["name"] for score in about.get("scores", [])}
         if not {score.title for score in parse_scores(list(self.scores))} <= scored:
             there = set()

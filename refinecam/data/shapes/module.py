@@ -177,13 +177,19 @@ class ShapesDataModule(DataModule):
         drawn = "" if self.style == "varied" else "paper-style " if self.style == "paper" else "varied and paper-style "
         return f"{drawn}shapes on {' and '.join(self.sources)} backgrounds, seed {self.seed}"
 
+    @property
+    def images(self) -> int | None:
+        """Number of test images of one style: each depends on its index alone."""
+        return None if self.style == "both" else self.sizes["test"]
+
     def identity(self) -> dict[str, Any]:
         """Besides its arguments the pictures of the test's backgrounds."""
         digest = hashlib.blake2b(digest_size=16)
         for source in self.pictures:
             for picture in self.pictures[source]["test"]:
                 digest.update(picture.data)
-        return {**super().identity(), **({"pictures": digest.hexdigest()} if self.pictures else {})}
+        own = super().identity() | ({"pictures": digest.hexdigest()} if self.pictures else {})
+        return {name: value for name, value in own.items() if name != "test_size" or self.images is None}
 
     def describe(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         """Size band and style of each image."""
