@@ -13,6 +13,8 @@ from refinecam.core.errors import InputError
 from refinecam.metrics.formulas import check_form
 
 CELL = 1.7
+WIDEST = 24
+"""Characters above a cell."""
 SIDE = 3.6
 LETTERS, LINE = 13, 0.18
 """Of a title: characters per inch, and inches per line."""
@@ -56,7 +58,9 @@ def overlay_figure(
                 overlay((255 * picture).round().astype(np.uint8), maps[method][row, 0].detach().float().cpu().numpy()),
             )
     for axis, title in zip(axes[0], columns, strict=True):
-        axis.set_title(title.replace("(", "\n(", 1) if len(title) > 14 else title, fontsize=7)
+        lines = title.replace(", stage", "\nstage", 1).splitlines()
+        broken = [line if len(line) <= WIDEST else line.replace("(", "\n(") for line in lines]
+        axis.set_title("\n".join(broken), fontsize=7)
     return figure
 
 

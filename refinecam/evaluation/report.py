@@ -1,6 +1,6 @@
 """What people read of an evaluation, made from its tables alone: summaries, figure, TensorBoard."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from warnings import warn
@@ -144,8 +144,13 @@ def _markdown(summary: pd.DataFrame) -> str:
     return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) + "\n"
 
 
-def maps_figure(results: Results) -> Figure | None:
-    """Overlays of the kept images; None where there are none."""
+def maps_figure(results: Results, titles: Collection[str] = ()) -> Figure | None:
+    """Overlays of the kept images; None where there are none.
+
+    Args:
+        results: of an evaluation.
+        titles: of the methods to show; all if there are none.
+    """
     kept = results.kept()
     if not kept:
         return None
@@ -153,6 +158,7 @@ def maps_figure(results: Results) -> Figure | None:
     def together(name: str) -> torch.Tensor:
         return torch.stack([torch.from_numpy(entry[name]).float() for entry in kept])
 
-    maps = {name.removeprefix("map: "): together(name) for name in kept[0] if name.startswith("map: ")}
+    there = {name.removeprefix("map: "): name for name in kept[0] if name.startswith("map: ")}
+    maps = {title: together(name) for title, name in there.items() if title in (titles or there)}
     masks = together("mask") if "mask" in kept[0] else None
     return overlay_figure(together("image"), maps, masks, [str(entry["name"]) for entry in kept])

@@ -22,8 +22,8 @@ def needs(presets: Sequence[str]) -> Needs:
 def find(rows: pd.DataFrame) -> Findings:
     """The figures of the images whose maps were kept."""
     figures = {}
-    for (data, network, folder), _ in rows.groupby(["data", "network", "folder"], sort=False):
-        figure = maps_figure(Results(Path(folder)))
+    for (data, network, folder), own in rows.groupby(["data", "network", "folder"], sort=False):
+        figure = maps_figure(Results(Path(folder)), set(own["title"]))
         if figure is not None:
             figures[f"qualitative-{data}-{network}"] = figure
     return Findings({}, figures, [])

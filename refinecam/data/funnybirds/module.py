@@ -1,7 +1,7 @@
 """LightningDataModule of FunnyBirds."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -123,7 +123,7 @@ class FunnyBirdsDataModule(DataModule):
                 self.transform,
                 self.part_maps,
                 self.interventions,
-                keep=_spread("test_size", range(len(labels)), labels, self.test_size),
+                keep=_in_turn(_spread("test_size", range(len(labels)), labels, self.test_size), labels),
             )
             return
         held_out = _held_out(labels, self.val_share)
@@ -167,6 +167,17 @@ def _spread(argument: str, positions: Sequence[int], labels: Sequence[int], size
     if size > len(positions):
         raise InputError(f"{argument}: there are only {len(positions)} images, got {size}; null takes all")
     return sorted(_evenly(sorted(positions, key=lambda position: labels[position]), size))
+
+
+def _in_turn(positions: Sequence[int], labels: Sequence[int]) -> list[int]:
+    """An image of each class, then another of each: the first ones are those that figures show."""
+    seen: Counter[int] = Counter()
+
+    def turn(position: int) -> tuple[int, int]:
+        seen[labels[position]] += 1
+        return seen[labels[position]], labels[position]
+
+    return sorted(positions, key=turn)
 
 
 def _evenly(positions: Sequence[int], count: int) -> list[int]:
