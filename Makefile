@@ -23,7 +23,7 @@ demo: $(STAMP)  ## score CAMs and RefineCAM on the shipped ResNet18, then fine-t
 	@echo "Figure:      runs/demo/evaluation/maps.png"
 	@echo "TensorBoard: $(VENV)/bin/tensorboard --logdir runs/demo"
 
-birds: $(STAMP)  ## draw birds, train a ResNet18 on them, compute FunnyBirds' scores (about 10 minutes on 2 cores)
+birds: $(STAMP)  ## draw birds, train a ResNet18 on them, compute FunnyBirds' scores (about half an hour on 2 cores)
 	test -d data/birds || $(RUN) -m refinecam.data.funnybirds data/birds --classes 10 --train-per-class 1000 --test-per-class 10 --workers 2
 	$(RUN) train.py --config configs/train/birds-scratch.yaml
 	$(RUN) evaluate.py --config configs/evaluate/funnybirds.yaml --data.folder data/birds --model.checkpoint checkpoints/birds/best.ckpt \
@@ -33,7 +33,7 @@ birds: $(STAMP)  ## draw birds, train a ResNet18 on them, compute FunnyBirds' sc
 train-scratch: $(STAMP)  ## train a ResNet18 from nothing, on larger shapes at 128 px (about 8 minutes on 2 cores)
 	$(RUN) train.py --config configs/train/demo-scratch.yaml
 
-test: $(STAMP)  ## lint, type check and the tests (about ten minutes on 2 cores)
+test: $(STAMP)  ## lint, type check and the tests (about a quarter of an hour on 2 cores)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
