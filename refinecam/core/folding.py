@@ -46,6 +46,8 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
     if len(images) < FEWEST or _has_any_global_hook() or torch.is_autocast_enabled(images.device.type):
         return model
     modules = list(model.modules())
+    if not any(isinstance(module, nn.BatchNorm2d) for module in modules):
+        return model
     state: list[Any] = []
     for module in modules:
         if not _is_plain(module):
@@ -108,8 +110,6 @@ class _Convolution(nn.Module):
 
 def _fold(model: nn.Module, images: Tensor) -> nn.Module | None:
     """A copy around the same weights with its pairs folded; None if there is none."""
-    if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
-        return None
     shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
     network = copy.deepcopy(model, shared)
     pairs = list(_pairs(network, images))
