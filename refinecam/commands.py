@@ -28,7 +28,8 @@ from refinecam.visualization import picture_grid
 
 CELL = 1000
 """Longer side of a picture in a figure, in pixels."""
-DEFAULT_METHODS = "GradCAM++, LayerCAM"
+DEFAULT_METHODS = "GradCAM++(activations='rectified'), LayerCAM(activations='rectified')"
+"""Those that refine best (docs/findings.md): after a ReLU the published ones."""
 
 
 def explain_pictures(args: Sequence[str] | None = None) -> int:
@@ -42,7 +43,9 @@ def explain_pictures(args: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("pictures", nargs="+", help="files, or folders of files")
     _add_network(parser)
-    parser.add_argument("--methods", default=DEFAULT_METHODS, help=f"attribution methods (default: {DEFAULT_METHODS})")
+    parser.add_argument(
+        "--methods", default=DEFAULT_METHODS, help=f"attribution methods, as in Python (default: {DEFAULT_METHODS})"
+    )
     parser.add_argument("--target", default="top1", help="class by number or name, or topK for the K most probable")
     parser.add_argument("--layers", metavar="NAME,NAME", help="layers as stages, shallow to deep, with commas between")
     parser.add_argument("--crop", action="store_true", help="explain the center that the network's evaluation sees")

@@ -28,6 +28,8 @@ from refinecam.metrics.evaluation import Confidence, probabilities
 from refinecam.visualization import overlay
 
 TOP = 5
+DEFAULT_METHODS = "LayerCAM(activations='rectified'), RefineCAM(LayerCAM(activations='rectified'))"
+"""What refines best where stages do not end in a ReLU; after one it is LayerCAM as published."""
 IMAGENET_SIZE = 1000
 
 
@@ -70,7 +72,7 @@ def explain(
     model: nn.Module,
     image: str | Path | Image.Image | np.ndarray | Tensor,
     target: int | str | None = None,
-    methods: str | AttributionMethod | Sequence[str | AttributionMethod] = "LayerCAM, RefineCAM(LayerCAM)",
+    methods: str | AttributionMethod | Sequence[str | AttributionMethod] = DEFAULT_METHODS,
     scores: str | None = "",
     classes: Sequence[str] = (),
     transform: JointTransform | None = None,
@@ -85,7 +87,7 @@ def explain(
         image: a file, a Pillow image, an array (H, W, 3) of uint8, or a normalized tensor (3, H, W) or (1, 3, H, W),
             which is taken as it is.
         target: class to explain, by number or name; None for the predicted one.
-        methods: attribution methods, or as one writes them.
+        methods: attribution methods, or as one writes them; LayerCAM of rectified activations and its refined form.
         scores: scores without ground truth, as one writes them; "" for the usual ones, None for none.
         classes: names of the classes; ImageNet's where the network has 1000 and no names are given.
         transform: to the network's input; None for the one that a timm network describes, or else ImageNet's.

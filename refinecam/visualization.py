@@ -58,9 +58,7 @@ def overlay_figure(
                 overlay((255 * picture).round().astype(np.uint8), maps[method][row, 0].detach().float().cpu().numpy()),
             )
     for axis, title in zip(axes[0], columns, strict=True):
-        lines = title.replace(", stage", "\nstage", 1).splitlines()
-        broken = [line if len(line) <= WIDEST else line.replace("(", "\n(") for line in lines]
-        axis.set_title("\n".join(broken), fontsize=7)
+        axis.set_title(_wrapped(title, WIDEST), fontsize=7)
     return figure
 
 
@@ -80,7 +78,7 @@ def picture_grid(rows: Sequence[Sequence[tuple[str, np.ndarray] | None]], captio
     inside = any(row[0] is None for row in rows)
     lines = caption.count("\n") + 1 if caption and not inside else 0
     letters = max(12, int(LETTERS * scale * width))
-    titled = [[None if cell is None else (textwrap.fill(cell[0], letters), cell[1]) for cell in row] for row in rows]
+    titled = [[None if cell is None else (_wrapped(cell[0], letters), cell[1]) for cell in row] for row in rows]
     titles = sum(max(cell[0].count("\n") + 1 for cell in row if cell is not None) for row in titled)
     heights = scale * height * len(rows) + LINE * (titles + lines) + 0.15 * (len(rows) + 1)
     sizes = scale * width * len(rows[0]) + 0.2, heights
@@ -97,6 +95,13 @@ def picture_grid(rows: Sequence[Sequence[tuple[str, np.ndarray] | None]], captio
     elif caption:
         figure.supxlabel(caption, fontsize=9, ha="left", x=0.01)
     return figure
+
+
+def _wrapped(title: str, width: int) -> str:
+    """A title in lines of so many characters, broken where a method's name has a joint."""
+    lines = title.replace(", stage", ",\nstage", 1).splitlines()
+    parts = [part for line in lines for part in (line if len(line) <= width else line.replace("(", "\n(")).splitlines()]
+    return "\n".join(textwrap.fill(part, width) for part in parts)
 
 
 def _check(images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None) -> None:
