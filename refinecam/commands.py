@@ -186,7 +186,8 @@ def _unused(stem: str, used: set[str]) -> str:
 def _explanations(
     model: nn.Module, file: Path, columns: Sequence[Sequence[AttributionMethod | None]], options: argparse.Namespace
 ) -> list[Explanation]:
-    methods = [method for column in columns for method in column if method is not None]
+    given = [method for column in columns for method in column if method is not None]
+    methods = list({method.title: method for method in given}.values())  # two CAMs may have one refined form
     scores = None if options.no_scores else ""
     classes = CLASSES if str(options.model).startswith("shapes-") else ()
     target = options.target

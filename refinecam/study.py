@@ -84,8 +84,11 @@ def run_study(args: Sequence[str] | None = None) -> None:
         return
     failed: list[InputError] = []
     for evaluation in [] if options.no_evaluate else together:
-        if missing := evaluation.missing():
-            print(f"{evaluation.folder}: {len(missing)} of {len(evaluation.methods)} methods to evaluate", flush=True)
+        lacking, added = evaluation.missing(), evaluation.added
+        if lacking or added:
+            also = f", and {added} images to add" if added else ""
+            number = f"{len(lacking)} of {len(evaluation.methods)} methods to evaluate"
+            print(f"{evaluation.folder}: {number}{also}", flush=True)
             try:
                 _evaluate(evaluation, more)
             except InputError as error:  # it has said why; the others do not depend on it
@@ -178,7 +181,7 @@ def _show_plan(planned: Sequence[Evaluation]) -> None:
     """What is missing, and how long it takes on one process of this machine."""
     total = 0.0
     for evaluation in planned:
-        missing = evaluation.missing()
+        missing = [*([f"{evaluation.added} more images"] if evaluation.added else []), *evaluation.missing()]
         hours = evaluation.passes() * _seconds(evaluation) / 3600 if missing else 0
         known = math.isfinite(hours)
         total += hours if known else 0

@@ -13,7 +13,7 @@ from refinecam.core.errors import InputError
 from refinecam.metrics.formulas import check_form
 
 CELL = 1.7
-WIDEST = 24
+WIDEST = 27
 """Characters above a cell."""
 SIDE = 3.6
 LETTERS, LINE = 13, 0.18
@@ -100,8 +100,8 @@ def picture_grid(rows: Sequence[Sequence[tuple[str, np.ndarray] | None]], captio
 def _wrapped(title: str, width: int) -> str:
     """A title in lines of so many characters, broken where a method's name has a joint."""
     lines = title.replace(", stage", ",\nstage", 1).splitlines()
-    parts = [part for line in lines for part in (line if len(line) <= width else line.replace("(", "\n(")).splitlines()]
-    return "\n".join(textwrap.fill(part, width) for part in parts)
+    broken = "\n".join(line if len(line) <= width else line.replace("(", "\n(").strip() for line in lines)
+    return "\n".join(textwrap.fill(line, width) for line in broken.splitlines())
 
 
 def _check(images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None) -> None:

@@ -139,6 +139,12 @@ def test_command_writes_figure_overlays_maps_and_table(folder, capsys):
     assert all(Image.open(path).size == (451, 300) for path in output.glob("cat/*.png"))
 
 
+def test_command_draws_a_refined_form_once(folder):
+    args = [str(folder / "cup.png"), "--methods", "LayerCAM, LayerCAM(stage=0), RefineCAM(LayerCAM)", "--no-scores"]
+    assert explain_pictures([*args, "--output", str(folder / "once")]) == 0
+    assert len(list((folder / "once/cup").glob("*.npy"))) == 3
+
+
 def test_command_explains_several_targets(folder):
     args = [str(folder / "cat.jpg"), "--target", "top2", "--no-scores", "--methods", "GradCAM", "--output"]
     assert explain_pictures([*args, str(folder / "out")]) == 0

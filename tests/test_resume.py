@@ -92,7 +92,7 @@ def test_methods_and_scores_are_added(trained, whole, tmp_path, monkeypatch):
     check_same(tmp_path, whole)
     with pytest.raises(SystemExit, match=r"error: output: .* has another evaluation: .* is in it and not asked for"):
         run(lambda: evaluate(evaluate_args(trained, tmp_path, *few)))
-    with pytest.raises(SystemExit, match=r"it has 7 images, and 5 are asked for. Name another folder, or replace"):
+    with pytest.raises(SystemExit, match=r"data.images was 7, is 5. Name another folder, or replace"):
         run(lambda: evaluate(evaluate_args(trained, tmp_path, *MORE, "--data.test_size", "5")))
     evaluate(evaluate_args(trained, tmp_path, *few, "--overwrite", "true"))
     assert pd.read_parquet(tmp_path / "per_image.parquet")["method"].unique().tolist() == ["LayerCAM"]

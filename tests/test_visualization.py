@@ -5,7 +5,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from refinecam.data import DataModule
-from refinecam.visualization import overlay, overlay_figure, picture_grid
+from refinecam.visualization import _wrapped, overlay, overlay_figure, picture_grid
 
 
 def test_figures_have_a_cell_for_everything():
@@ -45,6 +45,15 @@ def test_overlay_is_a_share_of_the_grayed_picture_and_of_the_maps_color():
     expected = 0.35 * picture.mean(2)[..., None] + 0.65 * 255 * matplotlib.colormaps["inferno"](values)[..., :3]
     np.testing.assert_allclose(overlay(picture, values), expected, atol=4)  # 256 colors
     np.testing.assert_array_equal(overlay(picture, values * np.nan), overlay(picture, values * 0))
+
+
+def test_titles_break_at_the_joints_of_names():
+    assert _wrapped("GradCAM++, stage -1", 27) == "GradCAM++,\nstage -1"
+    assert (
+        _wrapped("GradCAM++(activations='rectified'), stage -1", 27)
+        == "GradCAM++\n(activations='rectified'),\nstage -1"
+    )
+    assert _wrapped("(a title that starts with a parenthesis)", 27) == "(a title that starts with a\nparenthesis)"
 
 
 def test_grid_has_a_cell_for_each_picture_and_its_title_above():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from refinecam.attribution.cams import CAM
 from refinecam.attribution.layers import layers_of, stage_layers
 from refinecam.attribution.method import AttributionMethod, as_stage, name_of, normalize, register
+from refinecam.core.calls import written
 from refinecam.core.errors import InputError, check_choice
 
 Aggregator = Literal["product", "geometric_mean", "inverse_exp_mean", "identity"]
@@ -62,8 +63,8 @@ class RefineCAM(AttributionMethod):
         self.aggregator: str = aggregator
 
     def __repr__(self) -> str:
-        layers = f", layers={list(self.factors)!r}" if self.factors else ""
-        return f"RefineCAM({self.cam!r}, aggregator={self.aggregator!r}, stage={self.stage!r}{layers})"
+        layers = f", layers=[{', '.join(map(written, self.factors))}]" if self.factors else ""
+        return f"RefineCAM({self.cam!r}, aggregator={self.aggregator!r}, stage={written(self.stage)}{layers})"
 
     @property
     def name(self) -> str:

@@ -57,7 +57,7 @@ def check_titles(made: Sequence[Any], argument: str) -> None:
     titles = [getattr(value, "title", None) for value in made]
     twice = [title for title in titles if title is not None and titles.count(title) > 1]
     if twice:
-        raise InputError(f"{argument}: {twice[0]!r} is there twice")
+        raise InputError(f"{argument}: {twice[0]!r} is there twice; leave one out, or give its layer by name")
 
 
 def options_of(made: object, leave_out: Collection[str] = ()) -> list[str]:
@@ -71,10 +71,16 @@ def options_of(made: object, leave_out: Collection[str] = ()) -> list[str]:
     """
     found = []
     for name, parameter in inspect.signature(type(made)).parameters.items():
-        value = getattr(made, name, parameter.default)
-        if name not in leave_out and value != parameter.default:
-            found.append(f"{name}={type(value).__name__ if isinstance(value, nn.Module) else repr(value)}")
+        value, usual = getattr(made, name, parameter.default), parameter.default
+        same = repr(value) == repr(usual) or (isinstance(value, int | float) and value == usual)
+        if name not in leave_out and not same:
+            found.append(f"{name}={written(value)}")
     return found
+
+
+def written(value: Any) -> str:
+    """A value as one writes it; a module by its type."""
+    return type(value).__name__ if isinstance(value, nn.Module) else repr(value)
 
 
 def _call(node: ast.expr, known: Mapping[str, Callable[..., Any]], argument: str) -> Any:

@@ -52,7 +52,7 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
     for module in modules:
         if not _is_plain(module):
             return model
-        others = ((k, v) for k, v in vars(module).items() if k not in TENSORS and (v or isinstance(v, PLAIN)))
+        others = ((k, v) for k, v in vars(module).items() if k not in TENSORS and not _is_empty(v))
         state += [(k, v if isinstance(v, PLAIN) else repr(v)) for k, v in others]
         tensors = [*module._parameters.values(), *module._buffers.values()]
         state += [(id(t), t.dtype, t.device) for t in tensors if t is not None]
@@ -61,6 +61,10 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
     if known is None or not same or any(a() is not b for a, b in zip(known.modules, modules, strict=True)):
         known = _known[model] = _Known([ref(m) for m in modules], state, _checked(model, images[:2]))
     return known.network or model
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, dict | list | tuple | set) and not value
 
 
 def _is_plain(module: nn.Module) -> bool:

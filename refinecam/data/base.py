@@ -88,13 +88,11 @@ class DataModule(L.LightningDataModule):
         """What the images are, for tables."""
         return type(self).__name__
 
-    @property
-    def images(self) -> int | None:
-        """Number of test images, where a larger one adds images to the same; None elsewhere."""
-        return None
-
     def identity(self) -> dict[str, Any]:
-        """What decides which test images there are: the class, its arguments, and the number of images."""
+        """What decides which test images there are: the class and its arguments.
+
+        A number named ``images`` may grow: with more images the others stay as they are.
+        """
         values = {name: str(value) for name, value in self.hparams.items() if name not in UNIMPORTANT}
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}", **values}
 

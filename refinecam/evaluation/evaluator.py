@@ -31,8 +31,11 @@ LOG_SECONDS = 30
 class _Release(L.Callback):
     """Lets others into the folder after an error, when Lightning does not call ``teardown``."""
 
-    def on_exception(self, trainer: L.Trainer, evaluator: Any, exception: BaseException) -> None:
-        evaluator.results.close()
+    def __init__(self, results: Results) -> None:
+        self.results = results
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        self.results.close()
 
 
 class Evaluator(L.LightningModule):
@@ -225,7 +228,6 @@ class Evaluator(L.LightningModule):
         if self.trainer.is_global_zero:
             about = {
                 "identity": self._identity(),
-                "images": data.images,
                 "methods": [list(key_of(method)) for method in self.methods],
                 "calls": [repr(method) for method in self.methods],
                 "title": f"{self.title}, {data.title}",
@@ -322,7 +324,7 @@ class Evaluator(L.LightningModule):
 
     def configure_callbacks(self) -> list[L.Callback]:
         """What Lightning tells callbacks alone."""
-        return [_Release()]
+        return [_Release(self.results)]
 
     def teardown(self, stage: str) -> None:
         """Let others into the folder."""

@@ -35,7 +35,7 @@ def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Why an evaluation is not the earlier one, nor that with more methods, scores or images; empty if it is.
 
     Args:
-        earlier: manifest with ``identity``, ``methods``, ``scores``, and ``images`` where these may be added.
+        earlier: manifest with ``identity``, ``methods`` and ``scores``.
         now: likewise.
     """
     if "identity" not in earlier:
@@ -44,22 +44,19 @@ def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     gone = [", ".join(filter(None, method)) for method in earlier["methods"] if tuple(method) not in given]
     named = {score["name"] for score in now["scores"]}
     gone += [score["name"] for score in earlier["scores"] if score["name"] not in named]
-    there, asked = earlier.get("images"), now.get("images")
-    fewer = [f"it has {there} images, and {asked} are asked for"] if there and asked and asked < there else []
     return [
         *differences(earlier["identity"], now["identity"]),
-        *fewer,
         *(f"{name} is in it and not asked for" for name in gone),
     ]
 
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What two identities differ in, in words."""
+    """What two identities differ in, in words; images may have been added."""
     lines = []
     for key in dict.fromkeys([*earlier, *now]):
         name, old, new = f"{prefix}{key}", earlier.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             lines += differences(old, new, f"{name}.")
-        elif old != new:
+        elif old != new and not (key == "images" and old and new and old < new):
             lines.append(f"{name} was {old!r}, is {new!r}" if len(f"{old}{new}") < 100 else f"{name} is another")
     return lines

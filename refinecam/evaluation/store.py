@@ -50,8 +50,8 @@ class Results:
         """Begin an evaluation, or go on with it, as the only one that writes into this folder.
 
         Args:
-            about: what the report needs to know, and what makes the numbers: ``identity``, and ``methods``, ``scores``
-                and ``images``, to which some may have been added.
+            about: what the report needs to know, and what makes the numbers: ``identity``, and ``methods`` and
+                ``scores``, to which some may have been added.
             overwrite: begin anew; a finished evaluation stays until this one is.
 
         Raises:

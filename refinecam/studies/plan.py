@@ -82,23 +82,27 @@ class Evaluation(NamedTuple):
         identity = self.manifest.get("identity", {})
         there = {f"data.{name}": value for name, value in identity.get("data", {}).items()}
         there |= {f"model.{name}": identity.get(name) for name in ("target", "only_correct", "network")}
-        if (number := self.manifest.get("images") or 0) > self.data.images:
-            there[self.data.size] = number
+        if number := there.get("data.images"):
+            there[self.data.size] = max(number, self.data.images)  # fewer are added to
         for name, asked in self.arguments.items():
-            known = there.get(name) is not None and not Path(str(asked)).exists()  # files may have been moved
-            if known and str(there[name]) != str(asked):
+            if there.get(name) is not None and not _same(there[name], asked):
                 what = "images" if name == self.data.size else name
                 raise InputError(f"{what}: {self.folder} has {there[name]}, not {asked}; name that, or other results")
 
     def missing(self) -> list[str]:
-        """Methods that are not there, or not with all scores and images."""
+        """Methods that are not there, or not with all scores."""
         about = read_manifest(self.folder) or {}
-        fewer = (about.get("images") or self.data.images) < self.data.images
-        there = set() if fewer else {tuple(key) for key in about.get("methods", [])}
+        there = {tuple(key) for key in about.get("methods", [])}
         scored = {score["name"] for score in about.get("scores", [])}
         if not {score.title for score in parse_scores(list(self.scores))} <= scored:
             there = set()
         return [text for text in self.methods if key_of(parse_methods(text)[0]) not in there]
+
+    @property
+    def added(self) -> int:
+        """Images that are asked for beyond those that are there and stay."""
+        there = (read_manifest(self.folder) or {}).get("identity", {}).get("data", {}).get("images")
+        return max(0, self.data.images - there) if there else 0
 
     def all_calls(self) -> list[str]:
         """The methods to ask for: what is there already stays."""
@@ -113,8 +117,23 @@ class Evaluation(NamedTuple):
 
     def passes(self) -> int:
         """Forward passes' worth of what is missing, roughly."""
-        each = sum(OVERHEAD + 2 * method.passes for text in self.missing() for method in parse_methods(text))
-        return each * self.data.images
+        images = dict.fromkeys(self.all_calls(), self.added) | dict.fromkeys(self.missing(), self.data.images)
+        each = {text: sum(OVERHEAD + 2 * method.passes for method in parse_methods(text)) for text in images}
+        return sum(images[text] * each[text] for text in images)
+
+
+def _same(there: Any, asked: Any) -> bool:
+    """Whether a manifest's value, a text, is that of a plan; files may have been moved."""
+    if Path(str(asked)).exists():
+        return Path(str(asked)).resolve().name in Path(str(there)).parts
+    return _value(there) == _value(asked)
+
+
+def _value(text: Any) -> Any:
+    try:
+        return yaml.safe_load(str(text).replace("(", "[").replace(")", "]"))
+    except yaml.YAMLError:
+        return str(text)
 
 
 def read_plan(file: str | Path, images: int | None = None) -> dict[str, DataSet]:

@@ -43,6 +43,8 @@ def stack(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
         if FUNNYBIRDS in tables:
             own = per_image_scores(tables[FUNNYBIRDS])
             rows = rows.merge(own, on=["index", *KEYS], how="left")
+            empty = rows[[score for score in LABEL_FREE if score in rows]].isna().all(axis=1)
+            rows[FUNNYBIRDS] = rows[FUNNYBIRDS].mask(empty)
         titles = {title_of(dict(zip(KEYS, key_of(method), strict=True))) for method in parse_methods(asked.methods)}
         frames.append(rows[rows["title"].isin(titles)])
     return pd.concat(frames, ignore_index=True)
@@ -63,7 +65,9 @@ def images_by_methods(rows: pd.DataFrame, score: str, titles: Sequence[str], emp
         empty: score of a map that has none, because it is the same everywhere.
     """
     keys = ["data", "network", "index"]
-    whole = rows.assign(**{score: rows[score].fillna(empty) if score in rows else np.nan})
+    values = rows[score] if score in rows else pd.Series(np.nan, rows.index)
+    known = values.notna().groupby([rows[key] for key in keys]).transform("any")  # else it is the image that has none
+    whole = rows.assign(**{score: values.where(values.notna() | ~known, empty)})
     wide = whole.pivot_table(index=keys, columns="title", values=score, aggfunc="first", dropna=False, observed=True)
     images = rows.drop_duplicates(keys).set_index(keys).sort_index().index
     return wide.reindex(index=images, columns=list(titles)).to_numpy(dtype=np.float64)

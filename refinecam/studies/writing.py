@@ -77,7 +77,7 @@ def claims_page(sections: Mapping[str, Sequence[Claim]]) -> str:
     intro = (
         f"{len(claims)} checks: {summary}. An effect is what the claim says is above 0, with its bootstrap 95% "
         "interval over images; a claim held where the whole interval is above 0, and did not where it is below. Where "
-        "maps are compared, one that is the same everywhere has the score 0 (of roc_auc 0.5)."
+        "refined maps are compared, a map that is the same everywhere has the score 0 (of roc_auc 0.5)."
     )
     heads = ("claim", "measured", "where", "effect", "images", "verdict")
     page = f"# What held\n\n{intro}\n"

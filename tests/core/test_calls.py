@@ -1,6 +1,9 @@
+import numpy as np
 import pytest
+from torch import nn
 
 from refinecam.attribution import RandomCAM, RefineCAM, parse_methods
+from refinecam.core.calls import options_of
 
 
 @pytest.mark.parametrize(
@@ -54,6 +57,15 @@ def test_no_method_is_allowed():
 def test_bad_text(text, message):
     with pytest.raises(ValueError, match=message):
         parse_methods(text)
+
+
+def test_options_of_any_kind_and_number_type():
+    class Mine:
+        def __init__(self, baseline=None, scale=1.0, layer=None):
+            self.baseline, self.scale, self.layer = baseline, scale, layer
+
+    assert options_of(Mine(scale=1)) == []
+    assert options_of(Mine(np.zeros(2), layer=nn.ReLU())) == ["baseline=array([0., 0.])", "layer=ReLU"]
 
 
 @pytest.mark.parametrize(

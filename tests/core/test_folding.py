@@ -6,6 +6,7 @@ import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -102,6 +103,12 @@ def test_follows_the_weights(network, images):
         change()
         assert not torch.equal(plain(network, images)[:, :5], before)
         assert_same(network, images)
+
+
+def test_attributes_of_any_kind(network, images):
+    network.class_names, network.note = np.array(["a", "b"]), {}
+    assert_same(network, images)
+    assert folded(network, images) is not network
 
 
 def test_follows_the_type(network, images):

@@ -229,6 +229,15 @@ def test_what_is_not_evaluated_is_left_out(study, kept):
     assert all(claim.verdict == "undecided" for claim in found.claims)
 
 
+def test_an_image_without_ground_truth_is_left_out_and_an_empty_map_is_not():
+    rows = rows_of(lambda m, *_: {"iou": 0.4}, [("A", "", ""), ("B", "", "")])
+    rows.loc[(rows["index"] < 10) | ((rows["index"] == 20) & (rows["title"] == "A")), "iou"] = np.nan
+    values = images_by_methods(rows, "iou", ["A", "B"], empty=0)
+    assert np.isnan(values[:10]).all()
+    assert values[20].tolist() == [0, 0.4]
+    assert (values[[*range(10, 20), *range(21, IMAGES)]] == 0.4).all()
+
+
 def test_a_map_that_is_empty_counts_as_0():
     keys = [(cam, stage, "") for cam in CAMS for stage in ("0", "-1")]
     keys += [(f"RefineCAM({cam})", "0", "product") for cam in CAMS]

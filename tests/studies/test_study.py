@@ -75,7 +75,7 @@ def test_study_evaluates_what_is_missing_and_the_next_one_goes_on(plan, tmp_path
     with pytest.raises(InputError, match=r"images: .*shapes-tiny has 3, not 2; name that, or other results"):
         run_study(["correlation", *given, "--images", "2"])
     run_study(["qualitative", *given, "--images", "5", "--dry-run"])
-    assert "5 images, about 0.0 h for GradCAM++(stage=0)" in capfd.readouterr().out  # two images are to be added
+    assert "5 images, about 0.0 h for 2 more images" in capfd.readouterr().out
     content = yaml.safe_load(plan.read_text())
     own = content["shapes"]["networks"]["tiny"]
     for change, message in (

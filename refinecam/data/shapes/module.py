@@ -177,19 +177,17 @@ class ShapesDataModule(DataModule):
         drawn = "" if self.style == "varied" else "paper-style " if self.style == "paper" else "varied and paper-style "
         return f"{drawn}shapes on {' and '.join(self.sources)} backgrounds, seed {self.seed}"
 
-    @property
-    def images(self) -> int | None:
-        """Number of test images of one style: each depends on its index alone."""
-        return None if self.style == "both" else self.sizes["test"]
-
     def identity(self) -> dict[str, Any]:
-        """Besides its arguments the pictures of the test's backgrounds."""
+        """Besides its arguments the pictures of the test's backgrounds; of one style images may be added."""
         digest = hashlib.blake2b(digest_size=16)
         for source in self.pictures:
             for picture in self.pictures[source]["test"]:
                 digest.update(picture.data)
         own = super().identity() | ({"pictures": digest.hexdigest()} if self.pictures else {})
-        return {name: value for name, value in own.items() if name != "test_size" or self.images is None}
+        if self.style != "both":
+            del own["test_size"]
+            own["images"] = self.sizes["test"]
+        return own
 
     def describe(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         """Size band and style of each image."""

@@ -11,6 +11,7 @@ from torchvision.transforms.functional import to_tensor
 
 from refinecam.core.errors import InputError
 from refinecam.data import FunnyBirdsDataModule, JointTransform
+from refinecam.data.funnybirds.module import _in_turn
 from tests.data.funnybirds.files import SIZE, ready
 
 
@@ -58,6 +59,12 @@ def test_a_class_with_one_image_is_only_trained_on(copied):
     module.setup("fit")
     assert 5 in module.datasets["train"].positions
     assert len(module.datasets["val"]) == 1
+
+
+def test_first_test_images_are_of_different_classes(folder):
+    labels = torch.cat([batch["label"] for batch in ready(folder=str(folder), image_size=SIZE).test_dataloader()])
+    assert len({*labels[:3].tolist()}) == 3
+    assert _in_turn(range(6), [0, 0, 0, 1, 1, 2]) == [0, 3, 5, 1, 4, 2]
 
 
 def test_fewer_images_are_spread_over_the_classes(folder):
