@@ -6,7 +6,7 @@ import warnings
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Lock
 from typing import Any
 
@@ -172,15 +172,15 @@ def _own_inputs(model: nn.Module) -> Iterator[None]:
     """Give each of the rule's modules a copy of its input, and take away what captum may leave in them."""
     modules = [module for module in model.modules() if type(module) in SUPPORTED_NON_LINEAR]
     before = [set(vars(module)) for module in modules]
-    handles = [m.register_forward_pre_hook(lambda _, args: tuple(a.clone() for a in args)) for m in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, names in zip(modules, before, strict=True):
-            for name in set(vars(module)) - names:
-                delattr(module, name)
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.enter_context(module.register_forward_pre_hook(lambda _, args: tuple(a.clone() for a in args)))
+        try:
+            yield
+        finally:
+            for module, names in zip(modules, before, strict=True):
+                for name in set(vars(module)) - names:
+                    delattr(module, name)
 
 
 def _each_module_once(model: nn.Module, image: Tensor) -> nn.Module:
@@ -190,12 +190,10 @@ def _each_module_once(model: nn.Module, image: Tensor) -> nn.Module:
     def counter(name: str) -> Any:
         return lambda *_: runs.update([name])
 
-    handles = [
-        module.register_forward_hook(counter(name))
-        for name, module in model.named_modules()
-        if type(module) in SUPPORTED_NON_LINEAR
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if type(module) in SUPPORTED_NON_LINEAR:
+                hooks.enter_context(module.register_forward_hook(counter(name)))
         leaf = image.detach().clone().requires_grad_()
         with explained_misfit(model, image):
             logits = model(leaf.clone())
@@ -203,9 +201,6 @@ def _each_module_once(model: nn.Module, image: Tensor) -> nn.Module:
             reached = logits.requires_grad and torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] is not None
             if not reached:
                 raise InputError(NO_GRADIENT)
-    finally:
-        for handle in handles:
-            handle.remove()
     again = [name for name, count in runs.items() if count > 1]
     if not again:
         return model

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from math import log2
 from typing import Any
 
@@ -56,10 +57,11 @@ def outputs_of(model: nn.Module, image: Tensor, names: Sequence[str]) -> tuple[d
         return hook
 
     modules = dict(model.named_modules(remove_duplicate=False))
-    handles = [modules[name].register_forward_hook(hook_for(name)) for name in names]
+    noise = generator(0, "stages/probe", 0).standard_normal((PROBES, *image.shape[1:]))
     try:
-        noise = generator(0, "stages/probe", 0).standard_normal((PROBES, *image.shape[1:]))
-        with torch.inference_mode(False), eval_mode(model), eagerly(model), torch.enable_grad():
+        with ExitStack() as hooks, torch.inference_mode(False), eval_mode(model), eagerly(model), torch.enable_grad():
+            for name in names:
+                hooks.enter_context(modules[name].register_forward_hook(hook_for(name)))
             outputs[""] = model(torch.from_numpy(noise).to(image.device, image.dtype).requires_grad_())
     except (RuntimeError, AssertionError, ValueError) as error:
         size, reason = "x".join(map(str, image.shape[2:])), str(error).strip().partition("\n")[0]
@@ -67,9 +69,6 @@ def outputs_of(model: nn.Module, image: Tensor, names: Sequence[str]) -> tuple[d
             f"stage: an image of {size} px does not go through {type(model).__name__} ({reason:.120}), by which its "
             f"stages would be known; pass images of its size, or give layers by name, such as {examples(model)}"
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
     return outputs, inputs
 
 

@@ -185,7 +185,7 @@ class ShapesDataModule(DataModule):
                 digest.update(picture.data)
         own = super().identity() | ({"pictures": digest.hexdigest()} if self.pictures else {})
         if self.style != "both":
-            del own["test_size"]
+            own.pop("test_size", None)
             own["images"] = self.sizes["test"]
         return own
 
